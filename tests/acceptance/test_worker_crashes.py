@@ -13,7 +13,7 @@ import pytest
 from tests.adapters.faust.workers import Stage, stage
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
-from triggerstream.engine.failpoints import CHECKPOINT, TAKEOVER
+from triggerstream.engine.failpoints import CHECKPOINT, RELEASE, TAKEOVER
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -49,6 +49,25 @@ TAKE_OVERS = [
 ]
 
 
+OF_FORMER_OWNERS = {"takeover.fenced", "takeover.forgotten"}
+"""Points that are passed only where a former owner has not released its claim."""
+
+
+@pytest.mark.parametrize("point", RELEASE)
+async def test_death_within_a_release_loses_and_invents_nothing(app: Stage, point: str) -> None:
+    await app.prepare()
+    await app.fire(range(200))
+    dying = app.start(failpoint=point)
+    await app.settled()
+    dying.signal(signal.SIGTERM)
+    assert await dying.ended() == -signal.SIGKILL
+    await app.fire(range(100, 300))
+    following = app.start()
+    await app.settled()
+    await following.drained()
+    assert (await app.exact()).command_count() == 300
+
+
 @pytest.mark.parametrize(("point", "kept"), TAKE_OVERS)
 async def test_death_within_a_take_over_loses_and_invents_nothing(
     app: Stage, point: str, *, kept: bool
@@ -57,7 +76,10 @@ async def test_death_within_a_take_over_loses_and_invents_nothing(
     await app.fire(range(200))
     first = app.start()
     await app.settled()
-    await first.drained()
+    if point in OF_FORMER_OWNERS:
+        first.kill()
+    else:
+        await first.drained()
     await app.fire(range(100, 300))
     if not kept:
         shutil.rmtree(app.directory("w1"))

@@ -75,7 +75,8 @@ def test_topics_are_made_checked_and_repaired(cli: Cli, address: str, kafka: str
     assert (ran.status, sorted(ran.row()["made"])) == (
         0,
         sorted(
-            f"{kafka_app}{end}" for end in (".events", ".commands", ".deadletters", "-sessions-changelog")
+            f"{kafka_app}{end}"
+            for end in (".events", ".commands", ".deadletters", "-sessions-changelog", ".owners")
         ),
     )
     # The number of partitions is that of the topics that are there.

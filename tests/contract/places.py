@@ -16,9 +16,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from tests.support.intake import intake
 from triggerstream.adapters.http import HttpLog
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.kafka.log import KafkaLog
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
 from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.records import committed_extents
 from triggerstream.adapters.kafka.replay import KafkaRecords
@@ -30,9 +32,11 @@ from triggerstream.adapters.memory import (
     MemoryAppender,
     MemoryArchive,
     MemoryDatabase,
+    MemoryFencing,
     MemoryIndex,
     MemoryLedger,
     MemoryLog,
+    MemoryOwnersTopic,
     MemoryPartition,
     MemoryReader,
     MemorySnapshot,
@@ -50,6 +54,7 @@ from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
 from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
 from triggerstream.engine.configure import configuration_record
+from triggerstream.engine.partitioned.claims import Claimant, Claims, ids_of
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Appender, Commit, Ledger, StateStore
@@ -64,12 +69,14 @@ from triggerstream.engine.replay.archive import Archive
 from triggerstream.engine.replay.changelog import ChangelogArchive
 from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.wire import tasksfile
+from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.json import dumps
 from triggerstream.wire.marks import Identity
 from triggerstream.wire.records import NewRecord, Record
 
 APP = AppId("app")
 MANY = 10_000
+CLAIMANT = Claimant(host="here", pid=1)
 
 KAFKA = pytest.param("kafka", marks=pytest.mark.kafka)
 """The real Kafka that all tests of a run share; each test has topics of its own, with one partition."""
@@ -303,8 +310,20 @@ class PartitionedPlace(Place):
     def appender(self) -> Appender: ...
 
     @abstractmethod
-    def ledger(self) -> Ledger:
-        """A new ledger."""
+    def ledger(self, id_: OwnerId | None = None) -> Ledger:
+        """A new ledger, which commits under ``id_``; None: it is only read."""
+
+    @abstractmethod
+    def claims(self, ids: Mapping[OwnerId, Sequence[int]]) -> Claims:
+        """The claims of an assignment with these ids."""
+
+    async def owned(self) -> Ledger:
+        """A new ledger that owns the partition."""
+        ids = ids_of(self.app, [0])
+        ledger = self.ledger(next(iter(ids)))
+        await ledger.start()
+        await self.claims(ids).take()
+        return ledger
 
     @abstractmethod
     def open_store(self) -> StateStore:
@@ -320,7 +339,7 @@ class PartitionedPlace(Place):
 
     async def _opened(self) -> Owner:
         if self._owner is None:
-            self._owner = Owner(lambda _: self._made())
+            self._owner = Owner(lambda _, id_: self._made(id_), lambda n, _: self.claims(ids_of(self.app, n)))
             self._owner.on_durable = self._note
             await self._owner.open([0])
         return self._owner
@@ -329,10 +348,10 @@ class PartitionedPlace(Place):
         for inspector in self._inspectors:
             inspector.note(partition, sessions)
 
-    def _made(self) -> Partition:
+    def _made(self, id_: OwnerId) -> Partition:
         return Partition(
             processor=Processor(app=self.app, partition=0, partitions=1),
-            ledger=self.ledger(),
+            ledger=self.ledger(id_),
             open_store=self.open_store,
             appender=self.appender,
             clock=ManualClock(),
@@ -441,6 +460,7 @@ class MemoryPartitionPlace(PartitionedPlace):
     def __init__(self, clock: ManualClock) -> None:
         super().__init__()
         self.partition = MemoryPartition()
+        self._owners = MemoryOwnersTopic()
         self._files = MemoryStateFiles()
         self._appender = MemoryAppender([self.partition], clock=clock)
 
@@ -452,8 +472,12 @@ class MemoryPartitionPlace(PartitionedPlace):
     def appender(self) -> Appender:
         return self._appender
 
-    def ledger(self) -> Ledger:
-        return MemoryLedger(self.partition)
+    def ledger(self, id_: OwnerId | None = None) -> Ledger:
+        return MemoryLedger(self.partition, id_)
+
+    def claims(self, ids: Mapping[OwnerId, Sequence[int]]) -> Claims:
+        fencing = MemoryFencing({0: self.partition})
+        return Claims(ids=ids, owners=self._owners, fencing=fencing, claimant=CLAIMANT, since_us=0)
 
     def open_store(self) -> StateStore:
         return MemoryStateStore(self._files)
@@ -479,11 +503,13 @@ class MemoryPartitionPlace(PartitionedPlace):
             Record(partition=0, offset=offset, arrival_us=0, key=None, value=value)
             for offset, value in enumerate(self.partition.commands)
         ]
+        ids = ids_of(self.app, [0])
         return ChangelogArchive(
             app=self.app,
             number=0,
             identity=self.identity,
-            ledger=self.ledger(),
+            ledger=self.ledger(next(iter(ids))),
+            claims=self.claims(ids),
             log=InMemoryRecords(self.partition.log),
             commands=InMemoryRecords(commands),
         )
@@ -512,8 +538,10 @@ class KafkaPlace(PartitionedPlace):
         self._log = KafkaLog(self.connection, self.app)
         self._appender = KafkaAppender(connection=self.connection, app=self.app)
         self._read = KafkaReader(self.connection, self.app)
+        self._fencing = KafkaFencing(self.connection, self.app)
+        self._owners = KafkaOwnersTopic(self.connection, self.app)
         self._uncommitted: AIOKafkaConsumer | None = None
-        for one in (self._log, self._appender, self._read):
+        for one in (self._log, self._appender, self._read, self._owners):
             self._stack.push_async_callback(one.close)
 
     async def create(self) -> None:
@@ -544,8 +572,18 @@ class KafkaPlace(PartitionedPlace):
     def appender(self) -> Appender:
         return self._appender
 
-    def ledger(self) -> Ledger:
-        return KafkaLedger(connection=self.connection, app=self.app, topics=self.topics, partition=0)
+    def ledger(self, id_: OwnerId | None = None) -> Ledger:
+        return KafkaLedger(
+            connection=self.connection,
+            app=self.app,
+            topics=self.topics,
+            partition=0,
+            id_=id_,
+            fencing=self._fencing,
+        )
+
+    def claims(self, ids: Mapping[OwnerId, Sequence[int]]) -> Claims:
+        return Claims(ids=ids, owners=self._owners, fencing=self._fencing, claimant=CLAIMANT, since_us=0)
 
     def open_store(self) -> StateStore:
         return RocksStore(self._directory / "states", changelog="changelog", memory=SharedRocksMemory())
@@ -571,11 +609,13 @@ class KafkaPlace(PartitionedPlace):
         return [record.value or b"" for piece in pieces for record in piece]
 
     def archive(self) -> Archive:
+        ids = ids_of(self.app, [0])
         archive = ChangelogArchive(
             app=self.app,
             number=0,
             identity=self.identity,
-            ledger=self.ledger(),
+            ledger=self.ledger(next(iter(ids))),
+            claims=self.claims(ids),
             log=self.topic(self.topics.events),
             commands=self.topic(self.topics.commands),
         )

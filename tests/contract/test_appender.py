@@ -60,8 +60,7 @@ async def test_appends_at_the_same_time_keep_their_order_and_know_their_offsets(
 
 async def test_it_appends_whoever_owns_the_partition(place: PartitionedPlace) -> None:
     for _ in range(2):
-        owner = place.ledger()
-        await owner.fence()
+        owner = await place.owned()
         await place.appender.append(0, [event("s", "a")])
         await owner.close()
     found: list[Record] = [*await place.records(0)]

@@ -34,8 +34,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 @pytest.fixture
 async def ledger(place: PartitionedPlace) -> AsyncIterator[Ledger]:
     """A ledger that owns the partition."""
-    made = place.ledger()
-    await made.fence()
+    made = await place.owned()
     yield made
     await made.close()
 
@@ -116,7 +115,7 @@ async def test_all_of_a_commit_is_durable_when_it_returns(place: PartitionedPlac
 async def test_to_finish_what_is_not_there_changes_nothing(ledger: Ledger, how: bool) -> None:  # noqa: FBT001
     await ledger.commit(commit(states={b"s": b"1"}))
     assert (await ledger.extent()).unfinished is None
-    await ledger.finish(commit=how)
+    await ledger.finish((), commit=how)
     assert await read(ledger) == {b"s": b"1"}
     await ledger.commit(commit(states={b"s": b"2"}))
     assert await read(ledger) == {b"s": b"2"}
@@ -177,9 +176,9 @@ async def test_a_commit_has_any_number_of_entries(place: PartitionedPlace, ledge
     assert [commands.decode(value).id for value in await place.decided()] == [f"c{n}" for n in range(500)]
 
 
-async def test_a_ledger_that_was_not_fenced_commits_nothing(place: PartitionedPlace) -> None:
+async def test_a_ledger_that_was_not_started_commits_nothing(place: PartitionedPlace) -> None:
     ledger = place.ledger()
-    with pytest.raises(LogError, match="not fenced"):
+    with pytest.raises(LogError, match="not started"):
         await ledger.commit(commit(states={b"a": b"1"}))
     assert (await ledger.extent()).end == 0
     await ledger.close()
@@ -189,8 +188,7 @@ async def test_a_former_owner_commits_nothing_once_another_has_fenced(
     place: PartitionedPlace, ledger: Ledger
 ) -> None:
     await ledger.commit(commit(states={b"a": b"1"}))
-    current = place.ledger()
-    await current.fence()
+    current = await place.owned()
     with pytest.raises(FencedError):
         await ledger.commit(commit(command(1), states={b"a": b"late"}, letters=[letter(0)], offset=9))
     with pytest.raises(LogError):
@@ -204,13 +202,11 @@ async def test_a_former_owner_commits_nothing_once_another_has_fenced(
 
 async def test_each_owner_finds_what_those_before_it_committed(place: PartitionedPlace) -> None:
     for turn in range(4):
-        owner = place.ledger()
-        await owner.fence()
+        owner = await place.owned()
         assert await read(owner) == {b"%d" % n: b"x" for n in range(turn)}
         await owner.commit(commit(states={b"%d" % turn: b"x"}, offset=turn))
         await owner.close()
-    last = place.ledger()
-    await last.fence()
+    last = await place.owned()
     assert await last.committed() == 3
     await last.close()
 
@@ -223,8 +219,7 @@ async def test_a_commit_that_is_given_up_is_made_durable_as_a_whole_or_not_at_al
     await asyncio.sleep(0)
     committing.cancel()
     await asyncio.gather(committing, return_exceptions=True)
-    after = place.ledger()
-    await after.fence()
+    after = await place.owned()
     found = await read(after)
     assert found in ({}, states | {MARK: b"m"})
     assert len(await place.decided()) == (1 if found else 0)

@@ -25,7 +25,7 @@ from triggerstream.wire.marks import (
     same_writing,
 )
 
-IDENTITY = Identity(cluster="c", topic="t", partitions=3)
+IDENTITY = Identity(cluster="c", topic="t", partitions=3, owners="o")
 OFFSETS = st.integers(0, 2**62)
 CONFIGURATIONS = st.builds(
     InForce,
@@ -54,7 +54,8 @@ def test_a_mark_comes_back_from_bytes(mark: CheckpointMark) -> None:
 def test_a_mark_of_an_earlier_release_has_no_rebuild_and_was_folded_by_version_1() -> None:
     fields = as_object(loads(encode_checkpoint(CheckpointMark(offset=5, identity=IDENTITY, fold=7))), "")
     del fields["fold"], fields["configuration"]
-    assert decode_checkpoint(dumps({**fields, "version": 1})) == CheckpointMark(offset=5, identity=IDENTITY)
+    former = CheckpointMark(offset=5, identity=IDENTITY, version=1)
+    assert decode_checkpoint(dumps({**fields, "version": 1})) == former
     given_as_null = dumps({**fields, "fold": None, "rebuilt": None})
     assert decode_checkpoint(given_as_null) == CheckpointMark(offset=5, identity=IDENTITY)
 
@@ -62,7 +63,7 @@ def test_a_mark_of_an_earlier_release_has_no_rebuild_and_was_folded_by_version_1
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"version": 3}, "/version: 3 is newer than this release, which reads up to 2"),
+        ({"version": 4}, "/version: 4 is newer than this release, which reads up to 3"),
         ({"version": 0}, "/version: "),
         ({"offset": -1}, "/offset: "),
         ({"partitions": 0}, "/partitions: "),
@@ -128,8 +129,12 @@ def test_a_rebuild_between_two_checkpoints_is_seen() -> None:
             Identity(cluster="d", topic="t", partitions=3),
             "id t of cluster c, this is topic id t of cluster d: offsets mean nothing there; repair it",
         ),
+        (
+            Identity(cluster="c", topic="t", partitions=3, owners="p"),
+            "topic now is topic id p: an owner may be at work that nobody can find there; repair it",
+        ),
     ],
-    ids=["partitions", "topic", "cluster"],
+    ids=["partitions", "topic", "cluster", "owners"],
 )
 def test_another_log_is_named_by_what_differs(found: Identity, says: str) -> None:
     mark = CheckpointMark(offset=5, identity=IDENTITY)
@@ -141,6 +146,12 @@ def test_another_log_is_named_by_what_differs(found: Identity, says: str) -> Non
     assert f"{bare.value}; repair it" == str(refused.value)
     assert str(refused.value).startswith("partition 1: its checkpoint ")
     assert str(refused.value).endswith(says)
+
+
+def test_an_owners_topic_that_is_not_known_is_not_compared() -> None:
+    unknown = Identity(cluster="c", topic="t", partitions=3)
+    check_identity(CheckpointMark(offset=5, identity=IDENTITY), unknown, place="partition 1")
+    check_identity(CheckpointMark(offset=5, identity=unknown), IDENTITY, place="partition 1")
 
 
 def test_a_version_is_read_up_to_the_known_one() -> None:

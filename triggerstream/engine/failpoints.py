@@ -24,13 +24,20 @@ CHECKPOINT = (
 """The points of a checkpoint, in their order."""
 TAKEOVER = (
     "takeover.begun",
+    "takeover.started",
+    "takeover.claimed",
+    "takeover.read",
     "takeover.fenced",
+    "takeover.forgotten",
     "takeover.measured",
     "takeover.recovering",
     "takeover.recovered",
     "takeover.ready",
 )
-"""The points of a take-over, in their order."""
+"""The points of a take-over, in their order. ``takeover.fenced`` and ``takeover.forgotten`` are passed only
+where there is a former owner that has not released its claim."""
+RELEASE = ("release.begun", "release.released")
+"""The points of an orderly hand-over, after the last transaction."""
 BRIDGE = ("bridge.published", "bridge.dead_letter_appended", "bridge.reported")
 """The points of a bridge: a command is confirmed and its offset not committed; a refused command is a dead
 letter; its outcome is in the log as well."""

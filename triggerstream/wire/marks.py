@@ -1,7 +1,7 @@
 """Entries of a partition's changelog about the partition itself, under keys that no session can have.
 
-``checkpoint``   {offset, configuration, partitions, cluster, topic, scanned, rebuilt, fold}: written by every
-                 transaction
+``checkpoint``   {offset, configuration, partitions, cluster, topic, owners, scanned, rebuilt, fold}: written
+                 by every transaction
 
 The history of configurations is in :mod:`triggerstream.engine.partitioned.versions`. Both are part of the
 transaction that they describe, so a reader at the changelog's end has a consistent snapshot of states, offset
@@ -15,25 +15,30 @@ from dataclasses import dataclass
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import ConfigHash, JsonObject
 from triggerstream.core.tasks import Rules
-from triggerstream.wire.json import as_object, dumps, integer, loads, optional_integer, text_of
+from triggerstream.wire.json import as_object, dumps, integer, loads, optional_integer, optional_text, text_of
 
 RESERVED = b"\x00"
 """The first byte of every key that is no session's."""
 CHECKPOINT_KEY = RESERVED + b"checkpoint"
-MARK_VERSION = 2
-"""Format of the checkpoint. Format 1 had the history in one record; this release reads it too."""
+MARK_VERSION = 3
+"""Format of the checkpoint. Format 1 had the history in one record, format 2 was written by releases without
+claims; this release reads both."""
+CLAIMED_MARK_VERSION = 3
+"""The first format whose owners have claims (:mod:`triggerstream.engine.partitioned.claims`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     """Identity of the log that a checkpoint belongs to.
 
-    ``topic`` is the id that the cluster gave to the topic.
+    ``topic`` is the id that the cluster gave to the topic, ``owners`` that of the owners topic (empty: not
+    known).
     """
 
     cluster: str
     topic: str
     partitions: int
+    owners: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,8 @@ class CheckpointMark:
     ``rebuilt``: the changelog's position at which the newest rebuild began; -1: there was none. A copy of the
     changelog whose own mark has another value is older than the rebuild, and must not be used.
 
-    ``fold``: the oldest version of the fold with which the states were folded.
+    ``fold``: the oldest version of the fold with which the states were folded. ``version``: the format in
+    which it was written.
     """
 
     offset: int
@@ -70,6 +76,7 @@ class CheckpointMark:
     scanned: int = -1
     rebuilt: int = -1
     fold: int = 1
+    version: int = MARK_VERSION
 
 
 class IdentityError(UsageError):
@@ -93,6 +100,11 @@ def check_identity(mark: CheckpointMark, found: Identity, *, place: str, repair:
             f"{place}: its checkpoint belongs to topic id {kept.topic} of cluster {kept.cluster}, this is "
             f"topic id {found.topic} of cluster {found.cluster}: offsets mean nothing there{repair}"
         )
+    if kept.owners and found.owners and kept.owners != found.owners:
+        raise IdentityError(
+            f"{place}: its checkpoint was made with the claims in topic id {kept.owners}, the owners topic "
+            f"now is topic id {found.owners}: an owner may be at work that nobody can find there{repair}"
+        )
 
 
 def encode_checkpoint(mark: CheckpointMark) -> bytes:
@@ -109,6 +121,7 @@ def encode_checkpoint(mark: CheckpointMark) -> bytes:
             "partitions": mark.identity.partitions,
             "cluster": mark.identity.cluster,
             "topic": mark.identity.topic,
+            "owners": mark.identity.owners,
             "scanned": mark.scanned,
             "fold": mark.fold,
             **({} if mark.rebuilt < 0 else {"rebuilt": mark.rebuilt}),
@@ -123,18 +136,21 @@ def decode_checkpoint(value: bytes) -> CheckpointMark:
         DecodeError: it is invalid, or has a version that this release does not know.
     """
     fields = as_object(loads(value), "")
-    check_version(integer(fields, "version", minimum=1), known=MARK_VERSION)
+    version = integer(fields, "version", minimum=1)
+    check_version(version, known=MARK_VERSION)
     return CheckpointMark(
         offset=integer(fields, "offset"),
         identity=Identity(
             cluster=text_of(fields, "cluster"),
             topic=text_of(fields, "topic"),
             partitions=integer(fields, "partitions", minimum=1),
+            owners=optional_text(fields, "owners") or "",
         ),
         configuration=_configuration(fields),
         scanned=integer(fields, "scanned", minimum=-1),
         rebuilt=-1 if (rebuilt := optional_integer(fields, "rebuilt")) is None else rebuilt,
         fold=1 if (fold := optional_integer(fields, "fold")) is None else fold,
+        version=version,
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from aiokafka.client import CoordinationType
 from aiokafka.errors import GroupCoordinatorNotAvailableError
 
-from tests.adapters.kafka.conftest import PARTITIONS, read_all
+from tests.adapters.kafka.conftest import PARTITIONS, owner_id, read_all
 from tests.support.kafka.server import KafkaServer
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.kafka.cluster import change_settings
@@ -66,7 +66,9 @@ class Stage:
     ) -> AsyncGenerator[Partition]:
         """One partition, taken over, with its store in a folder of that name."""
         path, memory = self.folder / store, SharedRocksMemory()
-        ledger = KafkaLedger(connection=self.connection, app=self.app, topics=self.topics, partition=number)
+        ledger = KafkaLedger(
+            connection=self.connection, app=self.app, topics=self.topics, partition=number, id_=owner_id()
+        )
         partition = Partition(
             processor=Processor(app=self.app, partition=number, partitions=PARTITIONS),
             ledger=ledger,
@@ -77,6 +79,7 @@ class Stage:
             fail=self.failed.set_result,
             timing=timing or PartitionTiming(),
         )
+        await partition.start()
         await partition.open()
         yield partition
         if not self.failed.done():

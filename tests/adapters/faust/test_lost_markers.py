@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
@@ -16,16 +17,20 @@ from tests.support.kafka.lost_markers import ALLOWED, leave_open
 from tests.support.kafka.server import KafkaServer, missing
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.layout import layout_of, newest_marks
 from triggerstream.adapters.kafka.ledger import KafkaLedger
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
 from triggerstream.adapters.kafka.records import extents, record_of, stable_ends
 from triggerstream.adapters.kafka.replay import KafkaRecords
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.claims import Claimant, Claims, ids_of
 from triggerstream.engine.partitioned.ports import Commit
 from triggerstream.engine.partitioned.takeover import is_committed
 from triggerstream.engine.replay.changelog import ChangelogArchive
+from triggerstream.wire.claims import Claim, OwnerId
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, encode_checkpoint
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -53,8 +58,23 @@ async def app(own_server: KafkaServer, kafka_app: AppId, tmp_path: Path) -> Asyn
         yield made
 
 
+async def claimed(app: Stage, partition: int) -> OwnerId:
+    """The transactional id of an owner of ``partition`` that never released its claim."""
+    topic = KafkaOwnersTopic(app.connection, app.app)
+    id_ = OwnerId(f"{app.app}-w-{uuid4().hex}-{partition}")
+    await topic.append([Claim(id=id_, partitions=frozenset({partition}))])
+    await topic.close()
+    return id_
+
+
+async def of_older_release(app: Stage, partition: int) -> OwnerId:
+    """The transactional id of an owner of ``partition`` that knows no claims."""
+    return OwnerId(f"{app.app}-{partition}")
+
+
+@pytest.mark.parametrize("former", [claimed, of_older_release])
 async def test_a_worker_ends_the_transactions_of_former_owners_whose_end_brokers_have_lost(
-    app: Stage,
+    app: Stage, former: Callable[[Stage, int], Awaitable[OwnerId]]
 ) -> None:
     first = app.start("w1")
     await first.ready()
@@ -64,9 +84,9 @@ async def test_a_worker_ends_the_transactions_of_former_owners_whose_end_brokers
     torn = [(b"s1", b"torn"), (CHECKPOINT_KEY, b"torn")]
     sent = 100
     for name in ("w1", "w2"):  # with a copy of the states, and without one
-        await leave_open(app.connection, f"{app.app}-0", 0, {app.topics.changelog: torn})
+        await leave_open(app.connection, await former(app, 0), 0, {app.topics.changelog: torn})
         both = {app.topics.changelog: torn, app.topics.commands: torn[:1]}
-        await leave_open(app.connection, f"{app.app}-1", 1, both)
+        await leave_open(app.connection, await former(app, 1), 1, both)
         worker = app.start(name)
         await worker.ready()
         await app.fire(range(sent, sent + 20))
@@ -75,6 +95,18 @@ async def test_a_worker_ends_the_transactions_of_former_owners_whose_end_brokers
         await worker.drained()
         assert worker.text().count("brokers have lost the end of a former owner's transaction") == 2
     assert (await app.exact()).command_count() == sent
+
+
+def claims_of(
+    connection: Connection, app: AppId, ids: Mapping[OwnerId, Sequence[int]], owners: KafkaOwnersTopic
+) -> Claims:
+    return Claims(
+        ids=ids,
+        owners=owners,
+        fencing=KafkaFencing(connection, app),
+        claimant=Claimant(host="here", pid=1),
+        since_us=0,
+    )
 
 
 Entries = dict[str, list[tuple[bytes | None, bytes | None]]]
@@ -163,7 +195,7 @@ async def test_a_committed_transaction_that_is_aborted_with_the_next_one_is_fold
     async with folded_once(own_server, kafka_app, tmp_path, partitions=1) as app:
         (entries,) = await torn(app, range(10, 15))
         following = {topic: [(b"s5", b"torn")] for topic in entries}
-        await leave_open(app.connection, f"{app.app}-0", 0, entries, begun=following)
+        await leave_open(app.connection, await claimed(app, 0), 0, entries, begun=following)
         # The worker outlived the outage and had the first transaction in its store.
         await keep(app, entries, position=await end_of(app, app.topics.changelog) - 1)
         worker = app.start("w1")
@@ -180,6 +212,7 @@ async def test_a_transaction_that_has_ended_in_one_topic_ends_likewise_in_the_ot
 ) -> None:
     cases = [*CASES, CASES[FOLLOWED]]
     async with folded_once(own_server, kafka_app, tmp_path, partitions=len(cases)) as app:
+        ids = [await claimed(app, partition) for partition in range(len(cases))]
         names = {"commands": app.topics.commands, "changelog": app.topics.changelog}
         written = await torn(app, range(100, 200))
         for partition, (alone, ended, commit) in enumerate(cases):
@@ -187,10 +220,10 @@ async def test_a_transaction_that_has_ended_in_one_topic_ends_likewise_in_the_ot
             if alone is not None:
                 entries = {names[alone]: entries[names[alone]]}
             ends = None if ended is None else {names[ended]: commit}
-            await leave_open(app.connection, f"{app.app}-{partition}", partition, entries, ended=ends)
+            await leave_open(app.connection, ids[partition], partition, entries, ended=ends)
         last = len(CASES)
         following = {names["changelog"]: [(b"s", b"torn"), (CHECKPOINT_KEY, b"torn")]}
-        await leave_open(app.connection, f"{app.app}-{last}", last, following)
+        await leave_open(app.connection, ids[last], last, following)
         worker = app.start("w2")
         await worker.ready()
         await app.settled()
@@ -200,11 +233,17 @@ async def test_a_transaction_that_has_ended_in_one_topic_ends_likewise_in_the_ot
         assert (await app.exact()).command_count() == 10 * len(cases) + 100
 
 
+def ledger_of(app: Stage, id_: OwnerId) -> KafkaLedger:
+    return KafkaLedger(
+        connection=app.connection, app=app.app, topics=app.topics, partition=0, id_=id_, stuck_s=5
+    )
+
+
 @asynccontextmanager
 async def fenced(app: Stage) -> AsyncIterator[KafkaLedger]:
     """A ledger of partition 0."""
-    ledger = KafkaLedger(connection=app.connection, app=app.app, topics=app.topics, partition=0, stuck_s=5)
-    await ledger.fence()
+    ledger = ledger_of(app, next(iter(ids_of(app.app, [0]))))
+    await ledger.start()
     try:
         yield ledger
     finally:
@@ -224,12 +263,12 @@ def checkpoint(log: Identity, offset: int) -> Commit:
 async def test_what_is_committed_late_can_be_read_and_the_ledger_goes_on(app: Stage) -> None:
     log = (await layout_of(app.connection, app.app)).identity
     commands = {app.topics.commands: [(b"s", b"first"), (b"s", b"second")]}
-    await leave_open(app.connection, f"{app.app}-0", 0, commands)
+    await leave_open(app.connection, await of_older_release(app, 0), 0, commands)
     async with fenced(app) as ledger:
         extent = await ledger.extent()
         assert extent.unfinished == extent.end == 0
         assert await stable(app, app.topics.commands) == 0
-        await ledger.finish(commit=True)
+        await ledger.finish([await ledger.fence_old_release()], commit=True)
         position = await ledger.commit(checkpoint(log, 0))
         extent = await ledger.extent()
         assert extent.unfinished is None
@@ -245,15 +284,17 @@ async def test_a_rebuild_ends_them_as_well(app: Stage) -> None:
     async with fenced(app) as ledger:
         await ledger.commit(checkpoint(log, 0))
     torn = [(CHECKPOINT_KEY, b"torn")]
-    await leave_open(
-        app.connection, f"{app.app}-0", 0, {app.topics.changelog: torn, app.topics.commands: torn}
-    )
-    ledger = KafkaLedger(connection=app.connection, app=app.app, topics=app.topics, partition=0, stuck_s=5)
+    both = {app.topics.changelog: torn, app.topics.commands: torn}
+    await leave_open(app.connection, await claimed(app, 0), 0, both)
+    ids = ids_of(app.app, [0], role="rebuild")
+    owners = KafkaOwnersTopic(app.connection, app.app)
     archive = ChangelogArchive(
         app=app.app,
         number=0,
         identity=log,
-        ledger=ledger,
+        ledger=ledger_of(app, next(iter(ids))),
+        claims=claims_of(app.connection, app.app, ids, owners),
+        closed=owners.close,
         log=KafkaRecords(app.connection, topic=app.topics.events, partition=0),
         commands=KafkaRecords(app.connection, topic=app.topics.commands, partition=0),
     )
@@ -272,17 +313,25 @@ async def test_every_changelog_can_be_read_after_kills_of_kafka_under_load(
     await create(connection, kafka_app, partitions=MANY)
     log = (await layout_of(connection, kafka_app)).identity
     topics, lost = Topics.of(kafka_app), 0
+    owners = KafkaOwnersTopic(connection, kafka_app)
 
     async def taken_over(partition: int) -> KafkaLedger:
         nonlocal lost
+        ids = ids_of(kafka_app, [partition])
         ledger = KafkaLedger(
-            connection=connection, app=kafka_app, topics=topics, partition=partition, stuck_s=20
+            connection=connection,
+            app=kafka_app,
+            topics=topics,
+            partition=partition,
+            id_=next(iter(ids)),
+            stuck_s=20,
         )
-        await ledger.fence()
+        await ledger.start()
+        former = (await claims_of(connection, kafka_app, ids, owners).take()).get(partition, ())
         extent = await ledger.extent()
         if extent.unfinished is not None:
             lost += 1
-            await ledger.finish(commit=is_committed(extent, position=None))
+            await ledger.finish(former, commit=is_committed(extent, position=None))
         async for _ in ledger.changelog(extent.begin, (await ledger.extent()).end):
             pass  # it fails where it does not get on
         return ledger
@@ -308,4 +357,5 @@ async def test_every_changelog_can_be_read_after_kills_of_kafka_under_load(
         await asyncio.to_thread(own_server.await_answer)
     for ledger in await asyncio.gather(*map(taken_over, range(MANY))):
         await ledger.close()
+    await owners.close()
     print(f"{lost} transactions had lost their end")  # noqa: T201 - for `pytest -s`

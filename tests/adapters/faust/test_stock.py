@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.adapters.faust.stock import PARTITIONS
 from tests.adapters.faust.workers import Stage, read_all, stage
+from tests.adapters.kafka.conftest import owner_id
 from tests.support.kafka.server import KafkaServer
 from tests.support.waiting import eventually
 from triggerstream.adapters.kafka.cluster import change_settings
@@ -220,8 +221,8 @@ async def test_ours_is_durable_when_a_commit_returns(
     connection = Connection(bootstrap=server.bootstrap)
     await create(connection, kafka_app, partitions=PARTITIONS)
     topics = Topics.of(kafka_app)
-    ledger = KafkaLedger(connection=connection, app=kafka_app, topics=topics, partition=0)
-    await ledger.fence()
+    ledger = KafkaLedger(connection=connection, app=kafka_app, topics=topics, partition=0, id_=owner_id())
+    await ledger.start()
     server.pause()
     states = {f"s{n}".encode(): b"x" * 1_000 for n in range(2_000)}
     committing = asyncio.create_task(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
@@ -9,8 +11,14 @@ from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.fetches import fetched
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
+from triggerstream.wire.claims import OwnerId
 
 PARTITIONS = 4
+
+
+def owner_id() -> OwnerId:
+    """A transactional id that nobody has."""
+    return OwnerId(f"owner-{uuid4().hex}")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from aiokafka.producer import sender
 
+from tests.adapters.kafka.conftest import owner_id
 from triggerstream.adapters.kafka.answers import LastBrokerAnswer, watch_answers
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.ledger import KafkaLedger
@@ -56,8 +57,8 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 async def test_a_transaction_right_after_another_does_not_wait_100_ms(
     connection: Connection, kafka_app: AppId, topics: Topics, slept: list[float]
 ) -> None:
-    ledger = KafkaLedger(connection=connection, app=kafka_app, topics=topics, partition=0)
-    await ledger.fence()
+    ledger = KafkaLedger(connection=connection, app=kafka_app, topics=topics, partition=0, id_=owner_id())
+    await ledger.start()
     slept.clear()  # a coordinator that is only just there
     states: dict[bytes, bytes | None] = {b"s": b"{}"}
     before = time.monotonic()

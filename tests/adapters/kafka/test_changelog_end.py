@@ -9,6 +9,7 @@ from contextlib import aclosing
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from tests.adapters.kafka.conftest import owner_id
 from tests.support.kafka.server import KafkaServer
 from triggerstream.adapters.kafka import records
 from triggerstream.adapters.kafka.cluster import open_transactions
@@ -43,8 +44,10 @@ async def log(connection: Connection, kafka_app: AppId, topics: Topics) -> Ident
 @pytest.fixture
 async def ledger(connection: Connection, kafka_app: AppId, topics: Topics) -> AsyncIterator[KafkaLedger]:
     """The ledger of partition 0, fenced."""
-    made = KafkaLedger(connection=connection, app=kafka_app, topics=topics, partition=0, stuck_s=0.5)
-    await made.fence()
+    made = KafkaLedger(
+        connection=connection, app=kafka_app, topics=topics, partition=0, id_=owner_id(), stuck_s=0.5
+    )
+    await made.start()
     yield made
     await made.close()
 
@@ -125,9 +128,14 @@ async def test_a_frozen_broker_ends_the_read_of_a_changelog(
     connection = Connection(bootstrap=server.bootstrap)
     await create(connection, kafka_app, partitions=1)
     ledger = KafkaLedger(
-        connection=connection, app=kafka_app, topics=Topics.of(kafka_app), partition=0, stuck_s=0.5
+        connection=connection,
+        app=kafka_app,
+        topics=Topics.of(kafka_app),
+        partition=0,
+        id_=owner_id(),
+        stuck_s=0.5,
     )
-    await ledger.fence()
+    await ledger.start()
     await ledger.commit(checkpoint((await layout_of(connection, kafka_app)).identity, 7))
     extent = await ledger.extent()
     monkeypatch.setattr(records, "TIMEOUT_S", 1.0)

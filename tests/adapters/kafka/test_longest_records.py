@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.adapters.kafka.conftest import read_all
+from tests.adapters.kafka.conftest import owner_id, read_all
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.topics import Topics
@@ -30,8 +30,8 @@ async def test_the_longest_state_commands_and_what_is_left_out_are_taken_as_one(
     command = chance.randbytes(Bounds().command_bytes)
     follows = Record(partition=0, offset=7, arrival_us=1, key=session, value=chance.randbytes(EVENT_BYTES))
     revoke = Revoke(id=CommandId("c"), session=SessionId("s"), task=TaskName("t"), instance=InstanceId("t#0"))
-    ledger = KafkaLedger(connection=connection, app=kafka_app, topics=topics, partition=0)
-    await ledger.fence()
+    ledger = KafkaLedger(connection=connection, app=kafka_app, topics=topics, partition=0, id_=owner_id())
+    await ledger.start()
     try:
         await ledger.commit(
             Commit(

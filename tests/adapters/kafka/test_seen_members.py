@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from aiokafka import TopicPartition
 
+from tests.adapters.kafka.conftest import owner_id
 from triggerstream.adapters.kafka import survey
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.group import group_commits
@@ -42,8 +43,10 @@ async def test_the_next_owner_of_a_partition_keeps_the_name_of_the_one_before(
     connection: Connection, kafka_app: AppId, topics: Topics
 ) -> None:
     for member in ("w1", "w2"):
-        ledger = KafkaLedger(connection=connection, app=kafka_app, topics=topics, partition=0, member=member)
-        await ledger.fence()
+        ledger = KafkaLedger(
+            connection=connection, app=kafka_app, topics=topics, partition=0, id_=owner_id(), member=member
+        )
+        await ledger.start()
         for offset in (1, 2):
             await ledger.commit(Commit(decided=(), states={}, dead_letters=(), marks={}, offset=offset))
         await ledger.close()

@@ -27,7 +27,8 @@ async def test_topics_that_were_made_pass_the_check(
     assert await check(connection, kafka_app) == []
     async with connection.client() as client:
         cluster = await describe(client, topics.all())
-    assert {topic.partitions for topic in cluster.topics.values()} == {PARTITIONS}
+    assert {cluster.topics[name].partitions for name in topics.partitioned()} == {PARTITIONS}
+    assert cluster.topics[topics.owners].partitions == 1
 
 
 async def test_making_topics_again_makes_none(connection: Connection, kafka_app: AppId) -> None:
@@ -40,7 +41,7 @@ async def test_a_missing_topic_is_found_with_the_command_that_makes_it(
     connection: Connection, kafka_app: AppId
 ) -> None:
     findings = await check(connection, kafka_app)
-    assert len(findings) == 4
+    assert len(findings) == 5
     assert str(findings[0]) == (
         f"{kafka_app}.events: is missing: make it with "
         f"`triggerstream topics create --at kafka://{connection.bootstrap}/{kafka_app}`"
@@ -94,6 +95,7 @@ async def test_missing_partitions_are_added_and_further_ones_are_nobodys_concern
         [NewTopic(topics.dead_letters, PARTITIONS - 1, 1), NewTopic(topics.commands, PARTITIONS + 1, 1)]
     )
     await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (topics.events, topics.changelog)])
+    await admin.create_topics([NewTopic(topics.owners, 1, 1)])
     await admin.close()
     # A broker may not describe a topic that was just made; a repair leaves that one as it is.
     async with asyncio.timeout(30):
@@ -106,6 +108,7 @@ async def test_missing_partitions_are_added_and_further_ones_are_nobodys_concern
         topics.commands: PARTITIONS + 1,
         topics.dead_letters: PARTITIONS,
         topics.changelog: PARTITIONS,
+        topics.owners: 1,
     }
 
 

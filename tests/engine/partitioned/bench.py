@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from triggerstream.adapters.memory import (
     ManualClock,
     MemoryAppender,
+    MemoryFencing,
     MemoryLedger,
+    MemoryOwnersTopic,
     MemoryPartition,
     MemoryStateStore,
 )
 from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.engine.configure import configuration_record
+from triggerstream.engine.partitioned.claims import Claimant, Claims, FencedOwner, ids_of
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Commit, Extent
 from triggerstream.engine.partitioned.timing import PartitionTiming
@@ -26,7 +29,7 @@ from triggerstream.wire.marks import RESERVED, Identity
 from triggerstream.wire.records import NewRecord
 
 APP = AppId("test")
-IDENTITY = Identity(cluster="c", topic="t", partitions=1)
+IDENTITY = Identity(cluster="c", topic="t", partitions=1, owners="o")
 TASKS = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
 
 
@@ -59,17 +62,30 @@ class BenchLedger(MemoryLedger):
         super().__init__(durable)
         self.durable = durable
         self.begun = 0
+        self.started = False
         self.gate = asyncio.Event()
         self.gate.set()
         self.fence_gate = asyncio.Event()
         self.fence_gate.set()
+        self.extent_gate = asyncio.Event()
+        self.extent_gate.set()
 
-    async def fence(self) -> None:
+    async def start(self) -> None:
+        """Start, and fence every former owner, as one who has claimed the partition does."""
+        if self.started:
+            return
         await self.fence_gate.wait()
         self.durable.calls.append("fence")
-        await super().fence()
+        self.durable.transactions.fence_all()
+        await super().start()
+        self.started = True
+
+    async def fence_old_release(self) -> FencedOwner:
+        self.durable.calls.append("fence the older release")
+        return await super().fence_old_release()
 
     async def extent(self) -> Extent:
+        await self.extent_gate.wait()
         self.durable.calls.append("extent")
         durable = self.durable
         return replace(
@@ -83,7 +99,7 @@ class BenchLedger(MemoryLedger):
         undone = self.durable.undone
         return undone is not None and undone[0] < position <= undone[1]
 
-    async def finish(self, *, commit: bool) -> None:
+    async def finish(self, former: Sequence[FencedOwner], *, commit: bool) -> None:  # noqa: ARG002
         durable, begin = self.durable, self.durable.unfinished
         assert begin is not None
         durable.calls.append("commit what is unfinished" if commit else "abort what is unfinished")
@@ -109,6 +125,14 @@ class BenchLedger(MemoryLedger):
         self.durable.calls.append("close")
 
 
+class BenchPartition(Partition):
+    """A partition that is opened without an owner, too."""
+
+    async def open(self, former: Sequence[FencedOwner] = ()) -> int:
+        await self.start()
+        return await super().open(former)
+
+
 class BenchStore(MemoryStateStore):
     """A store that the next owner finds open."""
 
@@ -132,6 +156,24 @@ class BenchAppender(MemoryAppender):
         return len(self._durable.log)
 
 
+def claims_of(
+    durables: Mapping[int, MemoryPartition], topic: MemoryOwnersTopic
+) -> Callable[[Sequence[int], int], Claims]:
+    """Makes claims of ``durables`` in ``topic``."""
+
+    def make(numbers: Sequence[int], generation: int) -> Claims:
+        return Claims(
+            ids=ids_of(APP, numbers),
+            owners=topic,
+            fencing=MemoryFencing(durables),
+            claimant=Claimant(host="here", pid=1),
+            since_us=0,
+            generation=generation,
+        )
+
+    return make
+
+
 @dataclass
 class Bench:
     """A durable side, a store, and the failures that would have ended the process."""
@@ -152,7 +194,7 @@ class Bench:
         store: BenchStore | None = None,
     ) -> Partition:
         states = store or self.store
-        return Partition(
+        return BenchPartition(
             processor=Processor(app=APP, partition=0, partitions=1),
             ledger=BenchLedger(self.durable),
             open_store=lambda: states,

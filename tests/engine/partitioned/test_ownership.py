@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 
-from tests.engine.partitioned.bench import Bench, BenchLedger, BenchStore, Durable
+from tests.engine.partitioned.bench import Bench, BenchLedger, BenchStore, Durable, claims_of
+from triggerstream.adapters.memory import MemoryOwnersTopic
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.counters import Counters
+from triggerstream.engine.partitioned.claims import Claims
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
-from triggerstream.engine.partitioned.ports import TakeOverError
+from triggerstream.engine.partitioned.ports import Extent, TakeOverError
+from triggerstream.wire.claims import OwnerId
 
 
 class Benches:
@@ -21,9 +24,14 @@ class Benches:
     def __init__(self) -> None:
         self.benches: dict[int, Bench] = {}
         self.made: list[Partition] = []
-        self.owner = Owner(self.make)
+        self.topic = MemoryOwnersTopic()
+        self.owner = Owner(self.make, self.claims)
 
-    def make(self, number: int) -> Partition:
+    def claims(self, numbers: Sequence[int], generation: int) -> Claims:
+        durables = {n: self.benches.setdefault(n, Bench()).durable for n in numbers}
+        return claims_of(durables, self.topic)(numbers, generation)
+
+    def make(self, number: int, _id: OwnerId) -> Partition:
         bench = self.benches.setdefault(number, Bench())
         partition = bench.partition(store=BenchStore())
         partition.processor.partition = number
@@ -69,9 +77,9 @@ async def test_partitions_are_closed_before_others_are_taken_over(benches: Bench
     phases: list[PartitionPhase] = []
     make = benches.make
 
-    def made(number: int) -> Partition:
+    def made(number: int, id_: OwnerId) -> Partition:
         phases.extend(partition.phase for partition in former)
-        return make(number)
+        return make(number, id_)
 
     benches.owner._make = made
     await benches.owner.open([0])
@@ -84,37 +92,37 @@ async def test_where_one_partition_cannot_be_had_the_take_over_of_the_others_end
     refused.durable.group_offset = 5
     make = benches.make
 
-    def made(number: int) -> Partition:
-        partition = make(number)
+    def made(number: int, id_: OwnerId) -> Partition:
+        partition = make(number, id_)
         if number == 1:
             ledger = partition.ledger
             assert isinstance(ledger, BenchLedger)
-            ledger.fence_gate.clear()
+            ledger.extent_gate.clear()
         return partition
 
-    owner = Owner(made)
+    owner = Owner(made, benches.claims)
     async with asyncio.timeout(30):
         with pytest.raises(TakeOverError, match="has read up to offset 5"):
             await owner.open([0, 1])
     assert benches.made[1].phase is PartitionPhase.OPENING
-    assert "fence" not in slow.durable.calls
+    assert "extent" not in slow.durable.calls
     await owner.close()
     assert [made.phase for made in benches.made] == [PartitionPhase.CLOSED, PartitionPhase.CLOSED]
 
 
 class SlowEndLedger(BenchLedger):
-    """A ledger whose fence, once cancelled, ends only at its gate."""
+    """A ledger that, once asked for its extent and cancelled, ends only at its gate."""
 
     def __init__(self, durable: Durable) -> None:
         super().__init__(durable)
         self.cancelled = asyncio.Event()
 
-    async def fence(self) -> None:
+    async def extent(self) -> Extent:
         try:
-            await asyncio.Event().wait()
+            return await asyncio.Future()
         finally:
             self.cancelled.set()
-            await self.fence_gate.wait()
+            await self.extent_gate.wait()
 
 
 async def test_a_failed_take_over_returns_once_those_of_the_other_partitions_have_ended(
@@ -123,21 +131,21 @@ async def test_a_failed_take_over_returns_once_those_of_the_other_partitions_hav
     refused, slow = benches.benches[0], benches.benches[1] = Bench(), Bench()
     refused.durable.group_offset = 5
     ledger = SlowEndLedger(slow.durable)
-    ledger.fence_gate.clear()
+    ledger.extent_gate.clear()
     make = benches.make
 
-    def made(number: int) -> Partition:
-        partition = make(number)
+    def made(number: int, id_: OwnerId) -> Partition:
+        partition = make(number, id_)
         if number == 1:
             partition.ledger = ledger
         return partition
 
     async with asyncio.timeout(30):
-        opening = asyncio.create_task(Owner(made).open([0, 1]))
+        opening = asyncio.create_task(Owner(made, benches.claims).open([0, 1]))
         await ledger.cancelled.wait()
         done, _ = await asyncio.wait([opening], timeout=0.1)
         assert not done
-        ledger.fence_gate.set()
+        ledger.extent_gate.set()
         with pytest.raises(TakeOverError, match="has read up to offset 5"):
             await opening
 

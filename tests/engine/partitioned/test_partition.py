@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
@@ -20,9 +20,10 @@ from tests.engine.partitioned.bench import (
     BenchLedger,
     BenchStore,
     Durable,
+    claims_of,
 )
 from tests.support.waiting import eventually
-from triggerstream.adapters.memory import MemoryAppender, MemoryPartition
+from triggerstream.adapters.memory import MemoryAppender, MemoryOwnersTopic, MemoryPartition
 from triggerstream.core import tasks as core_tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import ConfigApplied
@@ -33,6 +34,7 @@ from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
 from triggerstream.engine.partitioned import partition as partitions
+from triggerstream.engine.partitioned.claims import FencedOwner
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import IN_FLIGHT, Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import Extent, FencedError, TakeOverError
@@ -98,11 +100,15 @@ async def lose_the_end_of_the_last_transaction(bench: Bench) -> int:
     return begin
 
 
+FENCED_AGAIN = ["fence", "extent", "fence the older release", "extent"]
+"""The calls up to the point where only an end that brokers have lost can explain an open transaction."""
+
+
 async def test_a_transaction_without_an_end_that_the_store_has_is_committed(bench: Bench) -> None:
     await lose_the_end_of_the_last_transaction(bench)
     second = bench.partition()
     assert await second.open() == 3
-    assert bench.durable.calls == ["fence", "extent", "commit what is unfinished", "extent"]
+    assert bench.durable.calls == [*FENCED_AGAIN, "commit what is unfinished", "extent"]
     await second.close()
 
 
@@ -112,7 +118,7 @@ async def test_a_transaction_without_an_end_is_aborted_and_its_events_are_folded
     bench.durable.commands.clear()  # they are aborted as well
     second = bench.partition(store=BenchStore())
     assert await second.open() == 2
-    assert bench.durable.calls[:4] == ["fence", "extent", "abort what is unfinished", "extent"]
+    assert bench.durable.calls[:6] == [*FENCED_AGAIN, "abort what is unfinished", "extent"]
     await bench.fold(second)
     assert bench.durable.commands == commands
     await second.close()
@@ -126,9 +132,9 @@ async def test_a_store_with_a_part_of_an_aborted_transaction_is_wiped_before_it_
     positions: list[int | None] = []
 
     class Ledger(BenchLedger):
-        async def finish(self, *, commit: bool) -> None:
+        async def finish(self, former: Sequence[FencedOwner], *, commit: bool) -> None:
             positions.append(bench.store.position())
-            await super().finish(commit=commit)
+            await super().finish(former, commit=commit)
 
     bench.store.write({b"s": b"of a transaction that is aborted"}, position=begin + 1)
     second = bench.partition()
@@ -146,7 +152,7 @@ async def test_a_transaction_without_an_end_in_the_commands_alone_is_committed(b
     bench.durable.unfinished = len(bench.durable.changelog)
     second = bench.partition(store=BenchStore())
     assert await second.open() == 3
-    assert bench.durable.calls[:4] == ["fence", "extent", "commit what is unfinished", "extent"]
+    assert bench.durable.calls[:6] == [*FENCED_AGAIN, "commit what is unfinished", "extent"]
     await second.close()
 
 
@@ -166,7 +172,7 @@ async def test_a_transaction_without_an_end_ends_as_other_partitions_show(
     second = bench.partition(store=store)
     await second.open()
     how = "commit" if commit else "abort"
-    assert bench.durable.calls[:4] == ["fence", "extent", f"{how} what is unfinished", "extent"]
+    assert bench.durable.calls[:6] == [*FENCED_AGAIN, f"{how} what is unfinished", "extent"]
     await second.close()
 
 
@@ -708,7 +714,7 @@ async def test_a_fence_that_takes_long_goes_on_while_brokers_answer(bench: Bench
 async def test_a_fence_that_no_broker_answers_is_given_up(bench: Bench) -> None:
     partition = bench.partition(timing=PartitionTiming(silence_s=0.02))
     _, opening = fencing(partition)
-    with pytest.raises(LogError, match=r"no broker has answered for 0\.02 s during the take-over"):
+    with pytest.raises(LogError, match=r"no broker has answered for 0\.02 s during the start of a producer"):
         await opening
     assert not bench.durable.calls
 
@@ -828,6 +834,7 @@ async def failed(bench: Bench) -> None:
         (Identity(cluster="c", topic="t", partitions=2), "made with 1 partitions"),
         (Identity(cluster="c", topic="other", partitions=1), "topic id other"),
         (Identity(cluster="other", topic="t", partitions=1), "cluster other"),
+        (Identity(cluster="c", topic="t", partitions=1, owners="other"), "topic id other"),
     ],
 )
 async def test_another_log_is_refused(bench: Bench, found: Identity, says: str) -> None:
@@ -928,7 +935,8 @@ async def test_an_opening_that_is_given_up_lets_go_of_everything(bench: Bench) -
     await bench.live()
     bench.durable.calls.clear()
     store = BenchStore()
-    owner = Owner(lambda _number: bench.partition(store=store))
+    claims = claims_of({0: bench.durable}, MemoryOwnersTopic())
+    owner = Owner(lambda _number, _id: bench.partition(store=store), claims)
     opening = asyncio.create_task(owner.open([0]))
     async with asyncio.timeout(30):
         while "fence" not in bench.durable.calls:  # noqa: ASYNC110 - a poll would find it opened already

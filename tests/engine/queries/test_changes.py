@@ -224,7 +224,7 @@ class Growing(MemoryLedger):
 
 async def committed(partition: MemoryPartition, states: dict[bytes, bytes | None], *, offset: int) -> None:
     ledger = MemoryLedger(partition)
-    await ledger.fence()
+    await ledger.start()
     mark = encode_checkpoint(CheckpointMark(offset=offset, identity=IDENTITY))
     marks: dict[bytes, bytes | None] = {CHECKPOINT_KEY: mark}
     await ledger.commit(Commit(decided=(), states=states, dead_letters=(), marks=marks, offset=None))
@@ -264,7 +264,7 @@ async def test_a_changelog_of_another_log_is_refused() -> None:
 async def test_a_checkpoint_that_cannot_be_read_is_an_error_with_its_repair() -> None:
     partition = MemoryPartition()
     ledger = MemoryLedger(partition)
-    await ledger.fence()
+    await ledger.start()
     marks: dict[bytes, bytes | None] = {CHECKPOINT_KEY: b"{}"}
     await ledger.commit(Commit(decided=(), states={}, dead_letters=(), marks=marks, offset=None))
     with pytest.raises(LogError, match=r"^partition 0: its checkpoint cannot be read .*replay --rebuild"):

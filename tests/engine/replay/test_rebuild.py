@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.engine.partitioned.bench import APP, IDENTITY, Bench, BenchLedger, BenchStore
-from triggerstream.adapters.memory import InMemoryRecords
+from tests.engine.partitioned.bench import APP, IDENTITY, Bench, BenchLedger, BenchStore, claims_of
+from triggerstream.adapters.memory import InMemoryRecords, MemoryOwnersTopic
 from triggerstream.core import tasks
 from triggerstream.core.conditions import all_of
 from triggerstream.core.errors import LogError, UsageError
@@ -44,11 +44,13 @@ class ShortenedLedger(BenchLedger):
 def archive(
     bench: Bench, *, identity: Identity = IDENTITY, ledger: BenchLedger | None = None
 ) -> ChangelogArchive:
+    ledger = ledger or BenchLedger(bench.durable)
     return ChangelogArchive(
         app=APP,
         number=0,
         identity=identity,
-        ledger=ledger or BenchLedger(bench.durable),
+        ledger=ledger,
+        claims=claims_of({0: bench.durable}, MemoryOwnersTopic())([0], -1),
         log=InMemoryRecords(bench.durable.log),
         commands=InMemoryRecords(
             [
@@ -67,6 +69,7 @@ def _nothing(identity: Identity) -> ChangelogArchive:
         number=1,
         identity=identity,
         ledger=BenchLedger(bench.durable),
+        claims=claims_of({1: bench.durable}, MemoryOwnersTopic())([1], -1),
         log=InMemoryRecords([]),
         commands=InMemoryRecords([]),
     )
@@ -355,7 +358,7 @@ async def test_a_checkpoint_beyond_the_end_of_the_log_goes_back_to_the_end(bench
 async def test_a_worker_that_comes_between_is_named(bench: Bench) -> None:
     class Overtaken(BenchLedger):
         async def extent(self) -> Extent:
-            bench.durable.epoch += 1
+            bench.durable.transactions.fence_all()
             return await super().extent()
 
     before = list(bench.durable.changelog)

@@ -19,7 +19,9 @@ from triggerstream.adapters.faust.table import TABLE, Router, SessionTable
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, PartitionBatch, Transport
 from triggerstream.adapters.faust.web import AgentWeb, Pages
 from triggerstream.adapters.kafka.answers import LastBrokerAnswer
+from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.ledger import KafkaAppender
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.engine.background import end_of
 from triggerstream.engine.broker_wait import BrokerWait
@@ -78,6 +80,7 @@ class WorkerApp(faust.App):
     partitions: int
     lost: Sequence[LostRange]
     appender: KafkaAppender
+    _owners: KafkaOwnersTopic
     _answers: LastBrokerAnswer
     _rebalance_timeout_s: float
     _web: AgentWeb
@@ -88,8 +91,7 @@ class WorkerApp(faust.App):
     def attach(
         self,
         *,
-        make: Callable[[int], Partition],
-        appender: KafkaAppender,
+        make: PartitionFactory,
         answers: LastBrokerAnswer,
         rebalance_timeout_s: float,
         identity: Identity,
@@ -100,14 +102,14 @@ class WorkerApp(faust.App):
         on_recovery: Callable[[dict[int, tuple[int, int]]], None],
     ) -> None:
         """Give the application what Faust knows nothing of."""
-        self.owner = Owner(make)
+        self.owner = Owner(make, make.claims)
         self.events_topic = events_topic
         self.partitions = identity.partitions
         self.lost = lost
         self._fail = fail
         self._on_ready = on_ready
         self._on_recovery = on_recovery
-        self.appender = appender
+        self.appender, self._owners = make.appender, make.owners
         self._answers, self._rebalance_timeout_s = answers, rebalance_timeout_s
         self._room = asyncio.Event()
 
@@ -145,6 +147,7 @@ class WorkerApp(faust.App):
     async def close_clients(self) -> None:
         """Close the clients that outlast the partitions."""
         await self.appender.close()
+        await self._owners.close()
 
     def answered_at(self) -> float:
         """Monotonic time of the last answer of a broker; minus infinity if none has answered yet."""
@@ -222,11 +225,12 @@ def build_app(
         Router=Router,
     )
     connection = settings.connection()
-    appender = KafkaAppender(connection=connection, app=settings.app)
     make = PartitionFactory(
         settings=settings,
         connection=connection,
-        appender=appender,
+        appender=KafkaAppender(connection=connection, app=settings.app),
+        owners=KafkaOwnersTopic(connection, settings.app),
+        fencing=KafkaFencing(connection, settings.app),
         identity=identity,
         changelog_id=changelog_id,
         fail=fail,
@@ -235,7 +239,6 @@ def build_app(
     )
     app.attach(
         make=make,
-        appender=appender,
         answers=connection.answers,
         rebalance_timeout_s=settings.rebalance_timeout_s,
         identity=identity,

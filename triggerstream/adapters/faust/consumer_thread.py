@@ -25,6 +25,7 @@ from triggerstream.engine.checkpoint import LostRange
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.wire.records import Record
 
+_MEMBER_RETRY_S = 0.1
 _FETCH_WAIT_MS = 250
 """Faust's own 1,500 delays what has to wait for the broker's answer, a rebalance among it."""
 
@@ -105,6 +106,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def member_id(self) -> str:
         """The member id that the group's coordinator gave to this consumer; empty if it has none."""
         return member_id(self._consumer)
+
+    async def confirm_membership(self) -> None:
+        """Return once the group's coordinator answers that this process is a member.
+
+        A process that was paused may have lost its partitions without having heard of it.
+        """
+        while not await self.call_thread(self._is_member):  # noqa: ASYNC110 - a broker's answer
+            await asyncio.sleep(_MEMBER_RETRY_S)
+
+    async def _is_member(self) -> bool:
+        coordinator = self._ensure_consumer()._coordinator  # noqa: SLF001 - nothing public
+        if not member_id(self._consumer):
+            return False
+        await coordinator.ensure_coordinator_known()
+        answered: bool = await coordinator._do_heartbeat()  # noqa: SLF001 - nothing public
+        return answered
 
     async def start_fetching(self, offsets: Mapping[TP, int], *, epoch: int) -> None:
         """Fetch from ``offsets`` on, of these partitions only; that is ``epoch``."""

@@ -1,23 +1,30 @@
-"""Makes the partitions of a worker, on Kafka and RocksDB."""
+"""Makes the partitions of a worker and their claims, on Kafka and RocksDB."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.faust.settings import WorkerSettings
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
 from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import Pace
+from triggerstream.engine.partitioned.claims import Claimant, Claims, ids_of
 from triggerstream.engine.partitioned.partition import TRANSACTIONS, Partition
 from triggerstream.engine.partitioned.turns import TransactionTurns
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.stored_states import StateDecoder
+from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.marks import Identity
 
 
@@ -28,6 +35,8 @@ class PartitionFactory:
     settings: WorkerSettings
     connection: Connection
     appender: KafkaAppender
+    owners: KafkaOwnersTopic
+    fencing: KafkaFencing
     identity: Identity
     changelog_id: str
     fail: Callable[[BaseException], None]
@@ -39,8 +48,20 @@ class PartitionFactory:
     transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
     turns: TransactionTurns = field(default_factory=TransactionTurns)
 
-    def __call__(self, number: int) -> Partition:
-        """The partition with this number; nothing is opened yet."""
+    def claims(self, numbers: Sequence[int], generation: int) -> Claims:
+        """The claims of an assignment; nothing is claimed yet."""
+        app = self.settings.app
+        return Claims(
+            ids=ids_of(app, numbers),
+            owners=self.owners,
+            fencing=self.fencing,
+            claimant=Claimant(host=socket.gethostname(), pid=os.getpid()),
+            since_us=time.time_ns() // 1_000,
+            generation=generation,
+        )
+
+    def __call__(self, number: int, id_: OwnerId) -> Partition:
+        """The partition with this number, which commits under ``id_``; nothing is opened yet."""
         settings, topics = self.settings, Topics.of(self.settings.app)
         address = address_of(self.connection, settings.app)
         return Partition(
@@ -57,6 +78,8 @@ class PartitionFactory:
                 app=settings.app,
                 topics=topics,
                 partition=number,
+                id_=id_,
+                fencing=self.fencing,
                 member=settings.instance_id if settings.lasting else None,
             ),
             open_store=lambda: self._open_store(number),

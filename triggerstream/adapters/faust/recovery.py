@@ -54,6 +54,8 @@ class TakeOver(Service):
         self._round = 0
         """Grows with each revocation and each assignment: what began in an earlier one is given up."""
         self._opening: asyncio.Task[dict[int, int]] | None = None
+        self._generation = -1
+        """The group's generation at the last assignment."""
         self._completed = -1
         """The round whose take-over is complete."""
         self.joined = False
@@ -77,10 +79,11 @@ class TakeOver(Service):
         assigned: set[TP],  # noqa: ARG002 - Faust's signature
         revoked: set[TP],  # noqa: ARG002 - Faust's signature
         newly_assigned: set[TP],  # noqa: ARG002 - Faust's signature
-        generation_id: int = 0,  # noqa: ARG002 - Faust's signature
+        generation_id: int = 0,
     ) -> None:
         """Note that there is something to take over."""
         self._round += 1
+        self._generation = generation_id
         self.joined = True
         self._assigned.set()
 
@@ -115,7 +118,13 @@ class TakeOver(Service):
             for tp in consumer.assignment()
             if tp.topic == host.events_topic and tp.partition < host.partitions
         )
-        self._opening = asyncio.create_task(host.owner.open(numbers))
+        self._opening = asyncio.create_task(
+            host.owner.open(
+                numbers,
+                generation=self._generation,
+                confirm_membership=consumer.thread.confirm_membership,
+            )
+        )
         try:
             while not (await asyncio.wait([self._opening], timeout=_REPORT_S))[0]:
                 host.recovering(

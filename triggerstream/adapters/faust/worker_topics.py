@@ -38,7 +38,7 @@ async def watch_topics_of(settings: WorkerSettings, layout: Layout) -> None:
 
     with suppress(LogError):  # it is looked for again
         await look(layout.cluster.topics)
-    ids = {name: layout.cluster.topics[name].id for name in (topics.events, topics.changelog)}
+    ids = {name: layout.cluster.topics[name].id for name in (topics.events, topics.changelog, topics.owners)}
     await watch_topics(connection, ids, repair=advice.rebuild(at), look=look)
 
 

@@ -60,7 +60,8 @@ async def check(
         if wanted.name in settings:
             topic = cluster.topics[wanted.name]
             findings += _wrong_settings(wanted, topic, settings[wanted.name], address)
-            findings += _wrong_shape(topic, cluster, partitions, connection.bootstrap, address)
+            fewest = partitions if topic.name in topics.partitioned() else 1
+            findings += _wrong_shape(topic, cluster, fewest, connection.bootstrap, address)
     return sorted(findings, key=lambda finding: finding.severity is not Severity.ERROR)
 
 
@@ -89,7 +90,11 @@ async def repair(connection: Connection, app: AppId, *, timeout_s: float = TIMEO
     if topics.events not in cluster.topics:
         return changed
     partitions = (await layout_of(connection, app, timeout_s=timeout_s)).partitions
-    short = [name for name, topic in cluster.topics.items() if topic.partitions < partitions]
+    short = [
+        name
+        for name in topics.partitioned()
+        if name in cluster.topics and cluster.topics[name].partitions < partitions
+    ]
     if short:
         await _add_partitions(connection, topics, short, partitions, timeout_s=timeout_s)
     return list(dict.fromkeys([*changed, *short]))

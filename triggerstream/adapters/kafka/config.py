@@ -140,7 +140,9 @@ async def _layout(connection: Connection, app: AppId, *, timeout_s: float) -> La
     ):
         partitions = await placing_partitions(connection, app, client)
         cluster = await describe(client, [events])
-    return Layout(cluster=cluster, events=cluster.topics[events], partitions=partitions, marked=False)
+    return Layout(
+        cluster=cluster, events=cluster.topics[events], owners=None, partitions=partitions, marked=False
+    )
 
 
 async def _refuse_unkept(

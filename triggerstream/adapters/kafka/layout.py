@@ -33,18 +33,25 @@ _WIDER = 16
 class Layout:
     """The existing topics of an app, and ``partitions``, the app's number of partitions.
 
-    ``marked``: a checkpoint states the number; otherwise it is the smallest number of its topics.
+    ``owners``: the owners topic; None: there is none, or it is not known. ``marked``: a checkpoint states the
+    number; otherwise it is the smallest number of its topics.
     """
 
     cluster: Cluster
     events: Topic
+    owners: Topic | None
     partitions: int
     marked: bool
 
     @property
     def identity(self) -> Identity:
         """The identity of the log that a checkpoint must match."""
-        return Identity(cluster=self.cluster.id, topic=self.events.id, partitions=self.partitions)
+        return Identity(
+            cluster=self.cluster.id,
+            topic=self.events.id,
+            partitions=self.partitions,
+            owners="" if self.owners is None else self.owners.id,
+        )
 
     @property
     def added(self) -> range:
@@ -72,7 +79,13 @@ async def layout_of(
     if marked is not None and partitions not in {None, marked}:
         raise UsageError(f"the app has {marked} partitions, as its checkpoints say, and not {partitions}")
     number = marked or partitions or fewest_partitions(topics, cluster.topics)
-    return Layout(cluster=cluster, events=events, partitions=number, marked=marked is not None)
+    return Layout(
+        cluster=cluster,
+        events=events,
+        owners=cluster.topics.get(topics.owners),
+        partitions=number,
+        marked=marked is not None,
+    )
 
 
 async def known_partitions(connection: Connection, app: AppId, *, timeout_s: float = TIMEOUT_S) -> int | None:
@@ -84,7 +97,7 @@ async def known_partitions(connection: Connection, app: AppId, *, timeout_s: flo
     topics = Topics.of(app)
     async with translate_errors("cannot look at topics", timeout_s=timeout_s):
         async with connection.client() as client:
-            found = (await describe(client, topics.all())).topics
+            found = (await describe(client, topics.partitioned())).topics
         marked = await marked_partitions(connection, found.get(topics.changelog))
     deciding = {name: topic for name, topic in found.items() if name != topics.dead_letters}
     return marked or (fewest_partitions(topics, deciding) if deciding else None)

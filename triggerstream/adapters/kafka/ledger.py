@@ -15,9 +15,11 @@ from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import dead_letter_record, read_dead_letter
+from triggerstream.adapters.kafka.ends import Ends
+from triggerstream.adapters.kafka.fencing import KafkaFencing, own_places
 from triggerstream.adapters.kafka.group import group_commits, group_offsets
 from triggerstream.adapters.kafka.layout import newest_mark
-from triggerstream.adapters.kafka.records import STUCK_READ_S, extents, read_range, reader_of, stable_ends
+from triggerstream.adapters.kafka.records import STUCK_READ_S, read_range, reader_of
 from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, worker_group
@@ -26,8 +28,10 @@ from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.partitioned.claims import FencedOwner
 from triggerstream.engine.partitioned.ports import Commit, Extent
 from triggerstream.wire import commands
+from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import Headers, NewRecord
 
 LEDGER_TRANSACTION_S = 60.0
@@ -52,9 +56,9 @@ class _Entry(NamedTuple):
 class KafkaLedger:
     """A :class:`triggerstream.engine.partitioned.ports.Ledger`: one transactional producer for one partition.
 
-    The producer is never initialised twice, so a fenced producer stays fenced. The broker aborts a
-    transaction that takes longer than ``transaction_s``. Reading the changelog fails after ``stuck_s``
-    without progress.
+    ``id_``: its transactional id, which nobody else ever initialises but to fence it; None: it is only read.
+    The broker aborts a transaction that takes longer than ``transaction_s``. Reading the changelog fails
+    after ``stuck_s`` without progress. ``fencing``: shared by the ledgers of a process.
     """
 
     def __init__(
@@ -64,11 +68,15 @@ class KafkaLedger:
         app: AppId,
         topics: Topics,
         partition: int,
+        id_: OwnerId | None = None,
+        fencing: KafkaFencing | None = None,
         transaction_s: float = LEDGER_TRANSACTION_S,
         stuck_s: float = STUCK_READ_S,
         member: str | None = None,
     ) -> None:
         self._connection = connection
+        self._id = id_
+        self._fencing = fencing or KafkaFencing(connection, app)
         self._member = member
         """The name that an operator gave to the worker, which is committed with the group offset."""
         self._seen: dict[str, int] | None = None
@@ -81,40 +89,44 @@ class KafkaLedger:
         self._covered: list[TopicPartition] = []
         """Partitions with an open transaction of events before the newest checkpoint: it was committed."""
 
-    async def fence(self) -> None:
-        producer = self._connection.producer(
-            transactional_id=f"{self._app}-{self._partition}", transaction_s=self._transaction_s
-        )
-        async with translate_errors("the log cannot be fenced"):
+    async def start(self) -> None:
+        if self._producer is not None:
+            return
+        if self._id is None:
+            raise LogError("this ledger is only read")
+        producer = self._connection.producer(transactional_id=self._id, transaction_s=self._transaction_s)
+        async with translate_errors("the log cannot be written"):
             await self._connection.start(producer)
         self._producer = producer
 
+    async def fence_old_release(self) -> FencedOwner:
+        return await self._fencing.fence_old_release(self._partition)
+
     async def extent(self) -> Extent:
         changelog, log, own = self._at(self._topics.changelog), self._at(self._topics.events), self._own()
-        async with translate_errors("the log's end is not known", timeout_s=_EXTENT_S):
-            found = await extents(self._connection, [*own, log])
-            stable = await stable_ends(self._connection, own)
-        (begin, end), (log_begin, log_end) = found[changelog], found[log]
-        extent = Extent(begin=begin, end=end, log_begin=log_begin, log_end=log_end)
-        is_open = {place: stable[place] < found[place][1] for place in own}
-        if not any(is_open.values()):
+        if self._producer is None:
+            own = [changelog]
+        found = await self._fencing.ends.of([*own, log])
+        extent = Extent(
+            begin=found[changelog].begin,
+            end=found[changelog].end,
+            log_begin=found[log].begin,
+            log_end=found[log].end,
+        )
+        if self._producer is None or all(found[place].readable for place in own):
             return extent
         async with translate_errors("the end of a transaction is not known", timeout_s=_EXTENT_S):
-            ended = await self._ended({place: found[place] for place in own}, stable, is_open)
-        return replace(extent, unfinished=min(stable[changelog], end), ended=ended)
+            ended = await self._ended({place: found[place] for place in own})
+        return replace(extent, unfinished=min(found[changelog].stable, extent.end), ended=ended)
 
-    async def _ended(
-        self,
-        extents: Mapping[TopicPartition, tuple[int, int]],
-        stable: Mapping[TopicPartition, int],
-        is_open: Mapping[TopicPartition, bool],
-    ) -> bool | None:
+    async def _ended(self, ends: Mapping[TopicPartition, Ends]) -> bool | None:
         """How the transaction ended that is still open in some partitions; None: nothing shows it.
 
         Records of events before the newest committed mark belong to transactions that were committed, records
         of later events to the one that is open in the changelog, or was aborted there.
         """
         changelog = self._at(self._topics.changelog)
+        is_open = {place: not found.readable for place, found in ends.items()}
         async with reader_of(self._connection, changelog.topic) as reader:
             mark = await newest_mark(reader, changelog)
         if isinstance(mark, DecodeError):
@@ -130,13 +142,14 @@ class KafkaLedger:
                 place = self._at(topic)
                 try:
                     if is_open[place]:
-                        event = await first_event(client, place, stable[place], event_of)
+                        event = await first_event(client, place, ends[place].stable, event_of)
                         if event is not None and event < offset:
                             self._covered.append(place)
                         elif event is not None and not is_open[changelog]:
                             shown.add(event < offset)
                     elif is_open[changelog]:
-                        last = await last_ended(client, place, *extents[place], event_of)
+                        at = ends[place]
+                        last = await last_ended(client, place, at.begin, at.end, event_of)
                         if last is not None and last.event >= offset:
                             shown.add(last.committed)
                 except TopicAuthorizationFailedError:
@@ -145,14 +158,12 @@ class KafkaLedger:
             return True
         return max(shown, default=None)
 
-    async def finish(self, *, commit: bool) -> None:
-        producer = self._started()
-        async with translate_errors("the log did not end a former owner's transaction"):
-            covered = [] if commit else self._covered
-            rest = [place for place in self._own() if place not in covered]
-            await _end(producer, rest, commit=commit)
-            if covered:  # last: if this is not reached, the next owner finds them open, and the rest ended
-                await _end(producer, covered, commit=True)
+    async def finish(self, former: Sequence[FencedOwner], *, commit: bool) -> None:
+        covered = [] if commit else self._covered
+        rest = [place for place in self._own() if place not in covered]
+        await self._fencing.finish(former, rest, commit=commit)
+        if covered:  # last: if this is not reached, the next owner finds them open, and the rest ended
+            await self._fencing.finish(former, covered, commit=True)
 
     async def is_undone(self, position: int) -> bool:
         place = self._at(self._topics.changelog)
@@ -233,13 +244,11 @@ class KafkaLedger:
 
     def _started(self) -> AIOKafkaProducer:
         if self._producer is None:
-            raise LogError("this ledger was not fenced")
+            raise LogError("this ledger was not started")
         return self._producer
 
     def _own(self) -> list[TopicPartition]:
-        """The partitions to which this ledger's owner alone writes in transactions."""
-        topics = self._topics
-        return [self._at(topic) for topic in (topics.changelog, topics.commands, topics.dead_letters)]
+        return own_places(self._topics, self._partition)
 
     def _at(self, topic: str) -> TopicPartition:
         return TopicPartition(topic, self._partition)
@@ -275,14 +284,6 @@ class KafkaAppender:
         producer = self._connection.producer()
         await self._connection.start(producer)
         return producer
-
-
-async def _end(producer: AIOKafkaProducer, places: Iterable[TopicPartition], *, commit: bool) -> None:
-    """Run a transaction without records, which ends what the same producer id has open in ``places``."""
-    await producer.begin_transaction()
-    for place in places:
-        producer._txn_manager.maybe_add_partition_to_txn(place)  # noqa: SLF001 - nothing public
-    await (producer.commit_transaction() if commit else producer.abort_transaction())
 
 
 async def _all(sending: Iterable[Awaitable[Any]]) -> list[Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
 from collections.abc import Mapping, Sequence
 
 from triggerstream.adapters.kafka import check, rehome
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.lost import LostRanges
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
 from triggerstream.adapters.kafka.replay import (
     REPLAY_TRANSACTION_S,
     KafkaRecords,
@@ -19,8 +24,12 @@ from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.operations.administration import TopicFinding
+from triggerstream.engine.partitioned.claims import Claimant, Claims, ids_of
 from triggerstream.engine.replay.archive import Archive, HistoryLog, RecordReader
 from triggerstream.engine.replay.changelog import ChangelogArchive
+
+_ROLE = "rebuild"
+"""In the transactional ids of a rebuild, where those of a worker have another word."""
 
 
 async def archives_of(
@@ -38,9 +47,22 @@ async def archives_of(
     configurations = ConfigurationCache()
     topics, log = Topics.of(app), (await layout_of(connection, app, partitions=partitions)).identity
 
+    fencing = KafkaFencing(connection, app)
+    owners = _SharedOwnersTopic(KafkaOwnersTopic(connection, app), users=log.partitions)
+    ids = {number: id_ for id_, (number,) in ids_of(app, range(log.partitions), role=_ROLE).items()}
+
     def records(topic: str, number: int) -> KafkaRecords:
         lost = LostRanges(connection, app, number, topic=topic)
         return KafkaRecords(connection, topic=topic, partition=number, lost=lost)
+
+    def claims(number: int) -> Claims:
+        return Claims(
+            ids={ids[number]: (number,)},
+            owners=owners.topic,
+            fencing=fencing,
+            claimant=Claimant(host=socket.gethostname(), pid=os.getpid()),
+            since_us=time.time_ns() // 1_000,
+        )
 
     return [
         ChangelogArchive(
@@ -52,16 +74,33 @@ async def archives_of(
                 app=app,
                 topics=topics,
                 partition=number,
+                id_=ids[number],
+                fencing=fencing,
                 transaction_s=REPLAY_TRANSACTION_S,
             ),
             log=records(topics.events, number),
             commands=records(topics.commands, number),
+            claims=claims(number) if to_rebuild else None,
+            closed=owners.leave,
             address=address_of(connection, app),
             control=connection.security.control,
             configurations=configurations,
         )
         for number in range(log.partitions)
     ]
+
+
+class _SharedOwnersTopic:
+    """The owners topic for several archives, closed with the last of them."""
+
+    def __init__(self, topic: KafkaOwnersTopic, *, users: int) -> None:
+        self.topic = topic
+        self._users = users
+
+    async def leave(self) -> None:
+        self._users -= 1
+        if self._users == 0:
+            await self.topic.close()
 
 
 async def histories_of(connection: Connection, app: AppId) -> Sequence[HistoryLog]:

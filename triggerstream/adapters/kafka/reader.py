@@ -318,8 +318,8 @@ class KafkaReader:
     async def _open(self) -> None:
         async with translate_errors("cannot reach Kafka", timeout_s=TIMEOUT_S):
             async with self._connection.client() as client:
-                topics = (await describe(client, self._topics.all())).topics
-            for name in self._topics.all():
+                topics = (await describe(client, self._topics.partitioned())).topics
+            for name in self._topics.partitioned():
                 if name not in topics:
                     raise no_topic(name, self._connection, self._app)
             partitions = await marked_partitions(self._connection, topics[self._topics.changelog])

@@ -8,6 +8,7 @@ from functools import partial
 from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.records import committed_extents, first_record, reader_of
@@ -30,7 +31,7 @@ async def snapshots_of(
         UsageError: there is no events topic.
         LogError: the cluster cannot be reached.
     """
-    configurations = ConfigurationCache()
+    configurations, fencing = ConfigurationCache(), KafkaFencing(connection, app)
     identity = (await layout_of(connection, app)).identity
     return [
         snapshot_of(
@@ -40,6 +41,7 @@ async def snapshots_of(
             identity=identity,
             open_store=open_store,
             configurations=configurations,
+            fencing=fencing,
         )
         for number in range(identity.partitions)
     ]
@@ -53,6 +55,7 @@ def snapshot_of(
     identity: Identity,
     open_store: Callable[[], StateStore],
     configurations: ConfigurationCache | None = None,
+    fencing: KafkaFencing | None = None,
 ) -> ChangelogSnapshot:
     """A snapshot of partition ``number`` of the log ``identity``."""
     topics = Topics.of(app)
@@ -60,7 +63,7 @@ def snapshot_of(
         app=app,
         number=number,
         identity=identity,
-        ledger=KafkaLedger(connection=connection, app=app, topics=topics, partition=number),
+        ledger=KafkaLedger(connection=connection, app=app, topics=topics, partition=number, fencing=fencing),
         open_store=open_store,
         has_events=partial(_has_events, connection, TopicPartition(topics.events, number)),
         decoder=StateDecoder(

@@ -23,6 +23,7 @@ DEFAULT_PARTITIONS = 12
 REPLICAS = 3
 INSYNC = "min.insync.replicas"
 _DAY_MS = 86_400_000
+_SEGMENT_MS = 600_000
 _OVERHEAD_BYTES = 64 * 1024
 """Maximum bytes of a record without its value: a key of up to 1 KiB, headers, the batch's header."""
 TIMEOUT_S = 30.0
@@ -47,6 +48,7 @@ class Topics:
     commands: str
     dead_letters: str
     changelog: str
+    owners: str
 
     @classmethod
     def of(cls, app: AppId) -> Topics:
@@ -62,10 +64,15 @@ class Topics:
             commands=f"{app}.commands",
             dead_letters=f"{app}.deadletters",
             changelog=f"{app}-sessions-changelog",
+            owners=f"{app}.owners",
         )
 
     def all(self) -> tuple[str, ...]:
         """All topics."""
+        return (*self.partitioned(), self.owners)
+
+    def partitioned(self) -> tuple[str, ...]:
+        """The topics that have a partition for each of the app's."""
         return (self.events, self.commands, self.dead_letters, self.changelog)
 
 
@@ -122,6 +129,13 @@ def required_settings_of(topics: Topics) -> tuple[RequiredTopicSettings, ...]:
             # The segment that is written is never compacted, so its size bounds what a recovery reads twice.
             usually={"segment.bytes": str(128 * 1024 * 1024)},
         ),
+        RequiredTopicSettings(
+            name=topics.owners,
+            exactly={**kept, "cleanup.policy": "compact"},
+            at_least={},
+            # Small segments are soon compacted: each take-over reads the whole topic.
+            usually={"segment.ms": str(_SEGMENT_MS), "segment.bytes": str(1024 * 1024)},
+        ),
     )
 
 
@@ -151,7 +165,7 @@ async def create(
     async with translate_errors("cannot make topics", timeout_s=timeout_s), connection.client() as client:
         cluster = await describe(client, topics.all())
         for topic in cluster.topics.values():
-            if topic.partitions < partitions:
+            if topic.name in topics.partitioned() and topic.partitions < partitions:
                 raise UsageError(
                     f"{topic.name} has {topic.partitions} partitions, not {partitions}: "
                     "the topics of an app have the same number, and it never changes"
@@ -161,7 +175,13 @@ async def create(
         missing = [wanted for wanted in required_settings_of(topics) if wanted.name not in cluster.topics]
         if missing:
             requests: list[tuple[Any, ...]] = [
-                (wanted.name, partitions, copies, [], list((wanted.settings() | durable).items()))
+                (
+                    wanted.name,
+                    partitions if wanted.name in topics.partitioned() else 1,
+                    copies,
+                    [],
+                    list((wanted.settings() | durable).items()),
+                )
                 for wanted in missing
             ]
             request = CreateTopicsRequest(requests, timeout=round(timeout_s * 1000), validate_only=False)

@@ -11,6 +11,7 @@ from triggerstream.adapters.memory.dispatcher import MemoryDispatcher
 from triggerstream.adapters.memory.index import MemoryIndex
 from triggerstream.adapters.memory.ledger import MemoryAppender, MemoryLedger
 from triggerstream.adapters.memory.log import MemoryLog
+from triggerstream.adapters.memory.owners import MemoryFencing, MemoryOwnersTopic
 from triggerstream.adapters.memory.partition import MemoryPartition
 from triggerstream.adapters.memory.reader import MemoryReader
 from triggerstream.adapters.memory.snapshot import MemorySnapshot
@@ -24,9 +25,11 @@ __all__ = [
     "MemoryArchive",
     "MemoryDatabase",
     "MemoryDispatcher",
+    "MemoryFencing",
     "MemoryIndex",
     "MemoryLedger",
     "MemoryLog",
+    "MemoryOwnersTopic",
     "MemoryPartition",
     "MemoryReader",
     "MemorySnapshot",

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from uuid import uuid4
 
 from triggerstream.adapters.memory.clock import ManualClock
 from triggerstream.adapters.memory.partition import MemoryPartition
 from triggerstream.core.errors import LogError
+from triggerstream.engine.partitioned.claims import FencedOwner
 from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError, HighWatermark
+from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord
 
 
 class MemoryLedger:
-    """A :class:`triggerstream.engine.partitioned.ports.Ledger`: one owner of a partition."""
+    """A :class:`triggerstream.engine.partitioned.ports.Ledger` of one partition, with its own ``id_``."""
 
-    def __init__(self, partition: MemoryPartition) -> None:
+    def __init__(self, partition: MemoryPartition, id_: OwnerId | None = None) -> None:
         self.partition = partition
+        self.id = id_ or OwnerId(f"memory-{uuid4().hex}")
         self._epoch: int | None = None
 
-    async def fence(self) -> None:
-        self.partition.epoch += 1
-        self._epoch = self.partition.epoch
+    async def start(self) -> None:
+        if self._epoch is None:
+            self._epoch = self.partition.transactions.initialise(self.id)
+
+    async def fence_old_release(self) -> FencedOwner:
+        """No older release has written to memory."""
+        id_ = OwnerId(f"memory-{self.partition.number}")
+        return FencedOwner(id=id_, producer=0, epoch=self.partition.transactions.initialise(id_))
 
     async def extent(self) -> Extent:
         return Extent(
@@ -30,7 +39,7 @@ class MemoryLedger:
             log_end=HighWatermark(len(self.partition.log)),
         )
 
-    async def finish(self, *, commit: bool) -> None:
+    async def finish(self, former: Sequence[FencedOwner], *, commit: bool) -> None:
         """Do nothing: no transaction stays open."""
 
     async def is_undone(self, position: int) -> bool:  # noqa: ARG002 - by the port
@@ -46,11 +55,10 @@ class MemoryLedger:
             yield {key: value}, at + 1
 
     async def commit(self, commit: Commit) -> int:
-        if self._epoch is None:
-            raise LogError("this ledger was not fenced")
+        self._check()
+        await self.sent()
+        self._check()
         partition = self.partition
-        if self._epoch != partition.epoch:
-            raise FencedError("another process has taken the partition over")
         entries = [*commit.states.items(), *commit.marks.items()]
         partition.changelog += entries
         partition.commands += [item.value for item in commit.decided]
@@ -58,6 +66,15 @@ class MemoryLedger:
         if commit.offset is not None:
             partition.group_offset = commit.offset
         return len(partition.changelog) if entries else 0
+
+    async def sent(self) -> None:
+        """Wait between the records of a transaction and its end; a test pauses an owner here."""
+
+    def _check(self) -> None:
+        if self._epoch is None:
+            raise LogError("this ledger was not started")
+        if self._epoch != self.partition.transactions.epochs[self.id]:
+            raise FencedError("another process has taken the partition over")
 
     async def close(self) -> None:
         """Do nothing."""

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial, reduce
 from operator import add, attrgetter
+from typing import Any, TypeVar
 
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.counters import Counters
+from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.partitioned.claims import Claims
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
+from triggerstream.wire.claims import OwnerId
+
+_T = TypeVar("_T")
+
+
+async def _at_once() -> None:
+    """Membership needs no confirmation."""
 
 
 class Owner:
-    """The partitions that this process owns."""
+    """The partitions that this process owns. ``make`` makes one that commits under a transactional id.
 
-    def __init__(self, make: Callable[[int], Partition]) -> None:
+    ``claims_of`` makes the claims of an assignment of partitions in a generation of the group.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int, OwnerId], Partition],
+        claims_of: Callable[[Sequence[int], int], Claims],
+    ) -> None:
         self._make = make
+        self._claims_of = claims_of
+        self._claims: Claims | None = None
         self.partitions: dict[int, Partition] = {}
         self.on_durable: Callable[[Partition, Iterable[SessionId]], None] | None = None
         """Called with the sessions that a checkpoint of a partition has changed, once they can be read."""
@@ -32,35 +51,67 @@ class Owner:
         partition = self.partitions.get(number)
         return partition if partition is not None and partition.phase is PartitionPhase.READY else None
 
-    async def open(self, numbers: Sequence[int]) -> dict[int, int]:
-        """Take partitions over. Returns the offset from which to fetch each. If cancelled, it owns none.
+    async def open(
+        self,
+        numbers: Sequence[int],
+        *,
+        generation: int = -1,
+        confirm_membership: Callable[[], Awaitable[None]] = _at_once,
+    ) -> dict[int, int]:
+        """Take partitions over; :mod:`triggerstream.engine.partitioned.claims` has the steps.
+
+        ``generation`` is that of the group. ``confirm_membership`` returns once the process is known to be a
+        member. Returns the offset from which to fetch each partition. If cancelled, it owns none, and its
+        transactional ids are never used again.
 
         Raises:
             TriggerstreamError: one of them could not be taken over; see ``Partition.open``.
         """
         await self.close()
-        self.partitions = {number: self._made(number) for number in numbers}
-        tasks = {n: asyncio.create_task(partition.open()) for n, partition in self.partitions.items()}
-        try:
-            await asyncio.gather(*tasks.values())
-        except BaseException:
-            for task in tasks.values():
-                task.cancel()
-            await asyncio.gather(*tasks.values(), return_exceptions=True)
-            raise
-        return {number: task.result() for number, task in tasks.items()}
+        if not numbers:
+            return {}
+        claims = self._claims = self._claims_of(numbers, generation)
+        partitions = {number: self._made(number, claims.id_of(number)) for number in numbers}
+        self.partitions = dict(partitions)
+        await _all({number: partition.start() for number, partition in partitions.items()})
+        failpoint("takeover.started")
+        await confirm_membership()
+        former = await claims.take()
+        return await _all(
+            {number: partition.open(former.get(number, ())) for number, partition in partitions.items()}
+        )
 
-    def _made(self, number: int) -> Partition:
-        partition = self._make(number)
+    def _made(self, number: int, id_: OwnerId) -> Partition:
+        partition = self._make(number, id_)
         if self.on_durable is not None:
             partition.on_durable = partial(self.on_durable, partition)
         return partition
 
     async def close(self) -> None:
-        """Finish work in progress and close all partitions."""
+        """Finish work in progress, close all partitions, and only then release their claims.
+
+        Raises:
+            LogError: it is unknown whether they are released. The process must end: others fence it.
+        """
         partitions, self.partitions = self.partitions, {}
+        claims, self._claims = self._claims, None
         self._past = [_sum(self._past), *(partition.counters for partition in partitions.values())]
         await asyncio.gather(*(partition.close() for partition in partitions.values()))
+        if claims is not None:
+            await claims.release([n for n, partition in partitions.items() if partition.ended_in_order])
+
+
+async def _all(works: Mapping[int, Coroutine[Any, Any, _T]]) -> dict[int, _T]:
+    """The results of ``works``. If one fails or the caller is cancelled, the others are cancelled first."""
+    tasks = {number: asyncio.create_task(work) for number, work in works.items()}
+    try:
+        await asyncio.gather(*tasks.values())
+    except BaseException:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        raise
+    return {number: task.result() for number, task in tasks.items()}
 
 
 _COUNTERS = tuple((field.name, attrgetter(field.name)) for field in fields(Counters))

@@ -29,6 +29,7 @@ from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
 from triggerstream.engine.counters import Counters
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.migration import Pace
+from triggerstream.engine.partitioned.claims import FencedOwner
 from triggerstream.engine.partitioned.configurations import PartitionConfigurations
 from triggerstream.engine.partitioned.ports import Appender, Ledger, StateStore
 from triggerstream.engine.partitioned.session_scans import SessionScans
@@ -200,8 +201,20 @@ class Partition:
 
     # ---- taking over ----------------------------------------------------------------------------
 
-    async def open(self) -> int:
-        """Take the partition over. Returns the offset from which to fetch.
+    async def start(self) -> None:
+        """Initialise the transactional id of its commits, before the claim that names it.
+
+        Raises:
+            LogError: the log failed.
+        """
+        failpoint("takeover.begun")
+        async with self.transactions:
+            await self._bounded(self.ledger.start(), "the start of a producer")
+
+    async def open(self, former: Sequence[FencedOwner] = ()) -> int:
+        """Take the partition over from its ``former`` owners, which are fenced, once it is claimed.
+
+        Returns the offset from which to fetch.
 
         Raises:
             TakeOverError: it cannot be taken over before something is repaired.
@@ -216,6 +229,7 @@ class Partition:
             open_store=self.open_store,
             recovery=self.recovery,
             address=self.address,
+            former=former,
             transactions=self.transactions,
             bounded=self._bounded,
             configurations=self.processor.configurations,
@@ -478,6 +492,14 @@ class Partition:
         await self.reached(after)
 
     # ---- the end --------------------------------------------------------------------------------
+
+    @property
+    def ended_in_order(self) -> bool:
+        """True if it is closed, and each transaction that it began was answered: it is committed."""
+        if self.phase is not PartitionPhase.CLOSED or self._waiting:
+            return False
+        committer = self._committer
+        return committer is None or (not committer.cancelled() and committer.exception() is None)
 
     async def close(self) -> None:
         """Finish waiting checkpoints, then close everything. If cancelled, this is not complete."""

@@ -9,6 +9,7 @@ from typing import NewType, Protocol
 from triggerstream.core.errors import LogError, TriggerstreamError, UsageError
 from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.checkpoint import DeadLetter, Decided
+from triggerstream.engine.partitioned.claims import FencedOwner
 from triggerstream.wire.records import NewRecord
 
 
@@ -47,8 +48,9 @@ a committed one without markers. Records committed after it would be treated as 
 class Extent:
     """The changelog from ``begin`` to before ``end``; ``log_begin`` and ``log_end`` are the events'.
 
-    ``unfinished``: the changelog offset from which on a former owner's transaction is still open although the
-    owner was fenced; ``end`` if it is open in the commands or dead letters only; None if none is open.
+    ``unfinished``: the changelog offset from which on a transaction is still open although former owners
+    were fenced; ``end`` if it is open in the commands or dead letters only; None if none is open, or the
+    ledger was not started.
     ``ended``: True if the other partitions show that it was committed, False if they show that it was
     aborted; None if they show neither.
     """
@@ -67,17 +69,25 @@ class Ledger(Protocol):
     Any method raises LogError if it is unknown whether it succeeded. The owner must not continue after that.
     """
 
-    async def fence(self) -> None:
-        """Fence every former owner. Its uncommitted changes are undone when this returns.
+    async def start(self) -> None:
+        """Initialise the transactional id under which it commits: an id that nobody has used before.
 
-        Brokers may lose the end of a transaction: ``extent`` then reports it as unfinished.
+        A second call does nothing. Former owners have other ids:
+        :mod:`triggerstream.engine.partitioned.claims` fences them.
         """
 
-    async def extent(self) -> Extent:
-        """The first and end offsets of the changelog and the log now. Call it only after ``fence``."""
+    async def fence_old_release(self) -> FencedOwner:
+        """Fence the id under which releases before claims commit to the partition, all of them the same."""
 
-    async def finish(self, *, commit: bool) -> None:
-        """End all that ``Extent.unfinished`` reports, in changelog, commands and dead letters.
+    async def extent(self) -> Extent:
+        """The first and end offsets of the changelog and the log now.
+
+        An owner calls it only once all former owners are fenced. Brokers may lose the end of a transaction:
+        it is then reported as unfinished.
+        """
+
+    async def finish(self, former: Sequence[FencedOwner], *, commit: bool) -> None:
+        """End all that ``former`` have left open in changelog, commands and dead letters.
 
         Raises:
             FencedError, LogError: as ``commit``.
@@ -105,7 +115,7 @@ class Ledger(Protocol):
 
         Raises:
             FencedError: another owner has taken the partition over.
-            LogError: it is unknown whether it is durable; or ``fence`` was not called.
+            LogError: it is unknown whether it is durable; or ``start`` was not called.
         """
 
     async def close(self) -> None:

@@ -1,21 +1,23 @@
-"""Take-over of a partition of a shared log.
+"""Take-over of a partition of a shared log, once :mod:`triggerstream.engine.partitioned.claims` has fenced.
 
 Its steps have this order, and no other is safe:
 
-1. ``Ledger.fence``: from here on no former owner can commit, and its open transaction is undone
-2. ``Ledger.extent``: the end of the changelog, which is now fixed
-3. ``Ledger.finish``, only if a former owner's transaction is still open: see :func:`is_committed`
-4. the store is updated to that end. It is wiped first if it is not a prefix of this changelog, if it has
+1. ``Ledger.extent``: the end of the changelog. No former owner can commit, so it is fixed
+2. ``Ledger.finish``, only if a former owner's transaction is still open: see :func:`is_committed`
+3. the store is updated to that end. It is wiped first if it is not a prefix of this changelog, if it has
    entries of a transaction that was aborted, or if the mark after the store's position shows that the
    changelog was rebuilt
-5. the checkpoint mark, read from the store, has the offset at which to continue. Only then is the log fetched
+4. the checkpoint mark, read from the store, has the offset at which to continue. Only then is the log fetched
+
+Owners of releases before claims have one transactional id for the partition. It is fenced, too, where a
+transaction is open and where the mark is of such a release; then the steps begin again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +28,12 @@ from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.partitioned.claims import FencedOwner
 from triggerstream.engine.partitioned.ports import Extent, Ledger, StateStore, TakeOverError
 from triggerstream.engine.partitioned.versions import StoredHistory, read_history
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
+    CLAIMED_MARK_VERSION,
     CheckpointMark,
     Identity,
     check_identity,
@@ -66,6 +70,7 @@ async def take_over(
     ledger: Ledger,
     open_store: Callable[[], StateStore],
     recovery: Recovery,
+    former: Sequence[FencedOwner],
     transactions: asyncio.Semaphore,
     bounded: Callable[[Coroutine[Any, Any, None], str], Awaitable[None]],
     configurations: ConfigurationCache,
@@ -73,27 +78,25 @@ async def take_over(
 ) -> TakenOver:
     """Take ``partition`` over; ``recovery`` reports the progress. ``address`` is the app's address.
 
-    ``transactions`` is held while the former owner's transaction is ended; ``bounded`` limits this wait.
+    ``former``: its former owners, which were fenced. ``transactions`` is held while a transaction of theirs
+    is ended; ``bounded`` limits this wait.
 
     Raises:
         TakeOverError: something must be repaired before the partition can be taken over.
         IdentityError: the log is not the one that the checkpoint belongs to.
         LogError: the log failed.
     """
-    failpoint("takeover.begun")
-    async with transactions:
-        await bounded(ledger.fence(), "the take-over")
-    failpoint("takeover.fenced")
+    ending = _Ending(ledger=ledger, former=former, transactions=transactions, bounded=bounded)
     extent = await ledger.extent()
     failpoint("takeover.measured")
     store = open_store()
     try:
-        if extent.unfinished is not None:
-            commit = _finish(partition, store, extent, extent.unfinished)
-            async with transactions:
-                await bounded(ledger.finish(commit=commit), "the end of a former owner's transaction")
-            extent = await ledger.extent()
+        extent = await ending.end(partition, store, extent)
         await _recover(partition, ledger, store, extent, recovery)
+        if not ending.old_release and is_of_old_release(store.get(CHECKPOINT_KEY)):
+            await ending.fence_old_release()
+            extent = await ending.end(partition, store, await ledger.extent())
+            await _recover(partition, ledger, store, extent, recovery)
         failpoint("takeover.recovered")
         mark = await _mark(partition, ledger, store, extent, identity, address=address)
         history, rules = _history(partition, app, store, configurations, address=address)
@@ -101,6 +104,46 @@ async def take_over(
         store.close()
         raise
     return TakenOver(store=store, mark=mark, rules=rules, history=history)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Ending:
+    """Ends the transactions of former owners whose end the brokers have lost."""
+
+    ledger: Ledger
+    former: Sequence[FencedOwner]
+    transactions: asyncio.Semaphore
+    bounded: Callable[[Coroutine[Any, Any, Any], str], Awaitable[Any]]
+    old_release: bool = False
+    """True once the owners of releases before claims are fenced."""
+
+    async def fence_old_release(self) -> None:
+        """Fence the owners of releases before claims."""
+        async with self.transactions:
+            fenced = await self.bounded(self.ledger.fence_old_release(), "the fence of an older release")
+        self.former, self.old_release = [*self.former, fenced], True
+
+    async def end(self, partition: int, store: StateStore, extent: Extent) -> Extent:
+        """End what is unfinished in ``extent``; the extent after that."""
+        if extent.unfinished is not None and not self.old_release:
+            await self.fence_old_release()
+            extent = await self.ledger.extent()
+        if extent.unfinished is None:
+            return extent
+        commit = _finish(partition, store, extent, extent.unfinished)
+        async with self.transactions:
+            ended = self.ledger.finish(self.former, commit=commit)
+            await self.bounded(ended, "the end of a former owner's transaction")
+        return await self.ledger.extent()
+
+
+def is_of_old_release(mark: bytes | None) -> bool:
+    """True if no owner with a claim has committed yet, as the newest ``mark`` says.
+
+    Raises:
+        DecodeError: it is invalid.
+    """
+    return mark is None or decode_checkpoint(mark).version < CLAIMED_MARK_VERSION
 
 
 def _history(

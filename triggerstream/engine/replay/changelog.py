@@ -7,7 +7,8 @@ the position where the rebuild began, so that a worker recognises a local copy f
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from triggerstream.core import advice, tasks
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.engine.partitioned.claims import Claims
 from triggerstream.engine.partitioned.ports import Commit, Ledger
 from triggerstream.engine.partitioned.takeover import is_committed
 from triggerstream.engine.partitioned.versions import StoredHistory, history_entries, history_texts
@@ -35,8 +37,14 @@ from triggerstream.wire.marks import (
 from triggerstream.wire.records import Record
 from triggerstream.wire.signature import ControlKeys
 
+logger = logging.getLogger(__name__)
+
 _SKEW_US = 300_000_000
 """A command's time is its worker's, an event's the broker's: their clocks may differ by this much."""
+
+
+async def _nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,11 +62,15 @@ class ChangelogArchive:
     ledger: Ledger
     log: RecordReader
     commands: RecordReader
+    claims: Claims | None = None
+    """The claim of this partition alone, for ``fence``; None: the partition is only read."""
     address: str = advice.ANY_APP
     control: ControlKeys | None = None
     configurations: ConfigurationCache = field(default_factory=ConfigurationCache)
     fence_s: float = 30.0
     commit_s: float = 300.0
+    closed: Callable[[], Awaitable[None]] = _nothing
+    """Called when it is closed."""
     _keys: frozenset[bytes] = frozenset()
     """The keys of sessions that the changelog has a value for."""
     _scanned: int = -1
@@ -66,20 +78,26 @@ class ChangelogArchive:
     """Keys with a value that are not keys of sessions."""
     _end: int = 0
     """End of the changelog when it was read."""
+    _in_doubt: bool = False
+    """True from the begin of a transaction until it is known to be committed."""
 
     @property
     def partitions(self) -> int:
         return self.identity.partitions
 
     async def fence(self) -> None:
-        """Fence every worker. A worker that starts later fences this archive."""
+        """Fence every worker: it claims the partition as a worker does. One that starts later fences it."""
+        if self.claims is None:
+            raise LogError(f"partition {self.number}: this archive is only read")
         try:
             async with asyncio.timeout(self.fence_s):
-                await self.ledger.fence()
+                await self.ledger.start()
+                former = list((await self.claims.take()).get(self.number, ()))
+                former.append(await self.ledger.fence_old_release())
                 extent = await self.ledger.extent()
                 if extent.unfinished is not None:
                     # As a take-over without a store does.
-                    await self.ledger.finish(commit=is_committed(extent, position=None))
+                    await self.ledger.finish(former, commit=is_committed(extent, position=None))
         except TimeoutError as exc:
             raise LogError(
                 f"partition {self.number}: its owner was not fenced within {self.fence_s:g} s: repeat this"
@@ -165,9 +183,11 @@ class ChangelogArchive:
         marks[CHECKPOINT_KEY] = encode_checkpoint(mark)
         marks.update(history_entries(refolded.rules, StoredHistory()))
         commit = Commit(decided=(), states=entries, dead_letters=(), marks=marks, offset=offset)
+        self._in_doubt = True
         try:
             async with asyncio.timeout(self.commit_s):
                 await self.ledger.commit(commit)
+            self._in_doubt = False
         except TimeoutError as exc:
             raise LogError(
                 f"partition {self.number}: its changelog was not written within {self.commit_s:g} s: "
@@ -175,8 +195,15 @@ class ChangelogArchive:
             ) from exc
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and release the claim unless the result of a transaction is unknown."""
         await self.ledger.close()
+        if self.claims is not None and not self._in_doubt:
+            try:
+                await self.claims.release([self.number])
+            except LogError as exc:
+                # The next owner fences it.
+                logger.warning("claim is not released", extra={"partition": self.number, "error": str(exc)})
+        await self.closed()
 
 
 def _texts(entries: Mapping[bytes, bytes | None]) -> Sequence[ConfigurationText]:

@@ -1,0 +1,127 @@
+"""The claims of an app in its owners topic: one partition, compacted, without transactions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from aiokafka import AIOKafkaProducer, TopicPartition
+
+from triggerstream.adapters.kafka.connection import Connection, gather_all, translate_errors
+from triggerstream.adapters.kafka.records import POLL_MS, read_range
+from triggerstream.adapters.kafka.stopping import stop
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics
+from triggerstream.core.ids import AppId
+from triggerstream.wire.claims import Claim, OwnerId, decode_claim, encode_claim, is_owner_id
+
+PARTITION = 0
+
+
+class KafkaOwnersTopic:
+    """A :class:`triggerstream.engine.partitioned.claims.OwnersTopic`, with one idempotent producer.
+
+    A producer is not used again after a failure.
+    """
+
+    def __init__(self, connection: Connection, app: AppId) -> None:
+        self._connection = connection
+        self._app = app
+        self._place = TopicPartition(Topics.of(app).owners, PARTITION)
+        self._producer: AIOKafkaProducer | None = None
+        self._appending = asyncio.Lock()
+
+    async def append(self, claims: Sequence[Claim]) -> int:
+        return await self._append([(claim.id, encode_claim(claim)) for claim in claims])
+
+    async def forget(self, ids: Collection[OwnerId]) -> None:
+        await self._append([(id_, None) for id_ in ids])
+
+    async def _append(self, entries: Sequence[tuple[OwnerId, bytes | None]]) -> int:
+        """Append ``entries``; the offset after the last."""
+        if not entries:
+            return 0
+        topic = self._place.topic
+        async with self._appending:
+            try:
+                async with translate_errors(f"{topic} did not take a claim", timeout_s=TIMEOUT_S):
+                    if self._producer is None:
+                        producer = self._connection.producer()
+                        await self._connection.start(producer)
+                        self._producer = producer
+                    return await _send(self._producer, self._place, entries)
+            except BaseException:
+                await self.close()
+                raise
+
+    async def read(self, end: int) -> Mapping[OwnerId, Claim]:
+        claims = await self._read(end)
+        return {id_: claim for id_, claim in claims.items() if is_owner_id(self._app, id_)}
+
+    async def current(self) -> Mapping[OwnerId, Claim]:
+        """The claims that are not released now.
+
+        Raises:
+            LogError: they cannot be read.
+        """
+        return await self._read(None)
+
+    async def _read(self, end: int | None) -> Mapping[OwnerId, Claim]:
+        """The claims below ``end``, or to the high watermark. Nothing transactional is written there."""
+        place, newest = self._place, dict[OwnerId, Claim | None]()
+        reader = self._connection.reader(wait_ms=POLL_MS, committed=False)
+        async with translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+            await self._connection.start(reader)
+        try:
+            async with translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+                begin = (await reader.beginning_offsets([place]))[place]
+                if end is None:
+                    end = (await reader.end_offsets([place]))[place]
+            async with aclosing(read_range(reader, place, begin, end)) as found:
+                async for records, _ in found:
+                    for record in records:
+                        try:
+                            id_ = OwnerId((record.key or b"").decode())
+                        except UnicodeDecodeError:
+                            continue  # no transactional id
+                        newest[id_] = None if record.value is None else decode_claim(id_, record.value)
+        finally:
+            await stop(reader)
+        return {id_: claim for id_, claim in newest.items() if claim is not None}
+
+    async def close(self) -> None:
+        """Close the connections."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await stop(producer)
+
+
+async def _send(
+    producer: AIOKafkaProducer, place: TopicPartition, entries: Sequence[tuple[OwnerId, bytes | None]]
+) -> int:
+    """Send ``entries``, in one batch if they fit; the offset after the last."""
+    batch, sent = producer.create_batch(), []
+    for id_, value in entries:
+        if batch.append(timestamp=None, key=id_.encode(), value=value) is None:
+            sent.append((await _sent(producer, batch, place), batch.record_count()))
+            batch = producer.create_batch()
+            batch.append(timestamp=None, key=id_.encode(), value=value)
+    sent.append((await _sent(producer, batch, place), batch.record_count()))
+    answers = await gather_all(future for future, _ in sent)
+    ends: list[int] = [at.offset + count for at, (_, count) in zip(answers, sent, strict=True)]
+    return max(ends)
+
+
+async def _sent(producer: AIOKafkaProducer, batch: Any, place: TopicPartition) -> Any:  # noqa: ANN401 - untyped
+    return await producer.send_batch(batch, place.topic, partition=place.partition)
+
+
+async def read_owners(connection: Connection, app: AppId) -> Sequence[Claim]:
+    """The claims of ``app`` that are not released, the oldest first, for operators.
+
+    Raises:
+        LogError: they cannot be read.
+    """
+    found = await KafkaOwnersTopic(connection, app).current()
+    return sorted(found.values(), key=lambda claim: (claim.since_us, claim.id))
