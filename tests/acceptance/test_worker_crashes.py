@@ -31,6 +31,7 @@ async def test_death_within_a_checkpoint_loses_and_invents_nothing(app: Stage, p
     dying = app.start(failpoint=f"{point}:2")
     assert await dying.ended() == -signal.SIGKILL
     following = app.start()
+    await following.ready()  # all may have been committed before the death
     await app.settled()
     await following.drained()
     assert (await app.exact()).command_count() == 500
