@@ -8,12 +8,12 @@ import os
 import pytest
 from hypothesis import Phase, settings
 
-from tests.support.environment import forget_settings, heed_interrupts
+from tests.support.environment import forget_settings, heed_interrupts, keep_bytecode
 from tests.support.order import mixed
 
 # No deadline: the first example pays for imports, and a loaded machine is not a bug.
 settings.register_profile("quick", max_examples=10, deadline=None)
-settings.register_profile("default", max_examples=200, deadline=None)
+settings.register_profile("default", max_examples=100, deadline=None)
 settings.register_profile("full", max_examples=10_000, deadline=None)
 settings.register_profile(
     "mutants",
@@ -27,8 +27,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 forget_settings(os.environ)
 heed_interrupts()
+keep_bytecode(os.environ)
 
-pytest_plugins = ["tests.support.kafka.fixtures"]
+pytest_plugins = ["tests.support.cpu_by_file", "tests.support.kafka.fixtures"]
 
 
 @pytest.hookimpl(trylast=True)

@@ -87,13 +87,6 @@ SHORT = (
         seconds=10,
     ),
     Scenario(
-        name="points",
-        happens=lambda chain: faults.points(chain, *chain.workers[:2], wiped=False),
-        sessions=150,
-        seconds=25,
-        named=True,
-    ),
-    Scenario(
         name="store wiped",
         happens=lambda chain: faults.wipes(chain, count=3, pause_s=0.5),
         sessions=100,

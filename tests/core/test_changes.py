@@ -42,7 +42,7 @@ from triggerstream.wire.state import EncodedSizes
 SIZES = EncodedSizes()
 EVERYTHING = (*BUSY, *ENDINGS, "touch", "timer", "apply")
 LATE = (0, SECOND, 20 * SECOND)
-MANY = 50 if os.environ.get("HYPOTHESIS_PROFILE") == "quick" else 200
+MANY = 50 if os.environ.get("HYPOTHESIS_PROFILE") == "quick" else 100
 
 
 def touch_all(world: World, offset: int, at_us: int) -> None:

@@ -28,7 +28,7 @@ from triggerstream.core.untaken import why_no_match
 pytestmark = pytest.mark.laws
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
-MANY = 100 if PROFILE == "default" else settings.get_profile(PROFILE).max_examples
+MANY = 60 if PROFILE == "default" else settings.get_profile(PROFILE).max_examples
 SOME = MANY // 2 or MANY
 OTHERS = {"deadline", "delay", "debounce", "repeat", "maxConcurrency", "paused", "priority"}
 WINDOWS = ("1s", "2s", "3s", "5s", "10s", "1m")

@@ -29,7 +29,7 @@ from triggerstream.wire.json import dumps
 from triggerstream.wire.records import Record
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
-SCENARIOS = 100 if PROFILE == "default" else settings.get_profile(PROFILE).max_examples // 5 or 100
+SCENARIOS = 50 if PROFILE == "default" else settings.get_profile(PROFILE).max_examples // 5 or 100
 reader = Reading()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import MutableMapping
 
 CLUSTER = "TRIGGERSTREAM_KAFKA"
@@ -22,6 +23,16 @@ def forget_settings(environment: MutableMapping[str, str]) -> None:
     """
     for name in [name for name in environment if name.startswith(_SETTINGS) and name not in _FOR_TESTS]:
         del environment[name]
+
+
+def keep_bytecode(environment: MutableMapping[str, str]) -> None:
+    """Have this process, and those that it starts, keep what they compile, whatever the environment says.
+
+    A worker compiles 180 modules otherwise: 0.45 of 1.6 s of processor time, at each of hundreds of starts.
+    Each process of a run rewrites the assertions of 300 files, which takes it 20 s.
+    """
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def heed_interrupts() -> None:

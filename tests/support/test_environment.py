@@ -43,3 +43,18 @@ def test_tests_heed_an_interrupt_that_a_shell_has_their_process_ignore() -> None
         check=True,
     )
     assert ran.stdout == "False\n"
+
+
+def test_processes_of_tests_keep_what_they_compile() -> None:
+    program = (
+        "import subprocess, sys, tests.conftest; print(sys.dont_write_bytecode, flush=True); "
+        "subprocess.run([sys.executable, '-c', 'import sys; print(sys.dont_write_bytecode)'], check=True)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.split() == ["False", "False"]

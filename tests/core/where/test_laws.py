@@ -31,7 +31,7 @@ from triggerstream.core.where.parser import parse
 
 pytestmark = pytest.mark.laws
 
-COUNT = {10: 100, 200: 1_000}.get(settings().max_examples, settings().max_examples)
+COUNT = {10: 100, 100: 1_000}.get(settings().max_examples, settings().max_examples)
 MOST = 5
 """Evaluations at the bound of the work that are enough: each takes a long time in the plain evaluator."""
 LONG: list[Json] = [1] * 6_000
