@@ -2,12 +2,13 @@
 PYTHON ?= $(shell python3 tests/support/interpreter.py)
 PYTEST_ARGS ?=
 
-BIN := .venv/bin
-STAMP := .venv/.installed
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install hooks test test-quick test-laws test-tools fuzz faults model mutants coverage fmt lint semantics reference recipes bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
+.PHONY: help install hooks test test-quick test-python test-this-python test-laws test-tools fuzz faults model mutants coverage fmt lint semantics reference recipes bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,12 +16,12 @@ help: ## List these targets
 install: $(STAMP) ## Create .venv from requirements.lock; does nothing when it is up to date
 
 $(STAMP): requirements.lock pyproject.toml
-	@echo "Installing into .venv: one to five minutes"
-	@python=$(PYTHON) && $$python tests/support/interpreter.py $$python && $$python -m venv .venv
+	@echo "Installing into $(VENV): one to five minutes"
+	@python=$(PYTHON) && $$python tests/support/interpreter.py $$python && $$python -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
-	@echo "Installed: .venv/bin/triggerstream --help lists the commands"
+	@echo "Installed: $(BIN)/triggerstream --help lists the commands"
 
 hooks: install ## Have git run the checks of .pre-commit-config.yaml before each commit and push
 	@$(BIN)/pre-commit install --hook-type pre-commit --hook-type pre-push
@@ -33,6 +34,21 @@ test: install lint ## Lint, then the tests, slow ones included; the longest are 
 
 test-quick: install ## The tests that need no broker and no process, in seconds
 	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" --ignore tests/k8s -n 2 $(PYTEST_ARGS)
+
+# Real processes on a real Kafka, broker and database, as far as a Python can make a difference to them.
+REAL = tests/acceptance/test_worker_crashes.py::test_death_within_a_checkpoint_loses_and_invents_nothing \
+	tests/acceptance/test_worker_crashes.py::test_sigterm_finishes_what_is_in_flight_and_gives_partitions_back \
+	tests/acceptance/test_demo.py tests/adapters/celery/test_outcomes_of_workers.py tests/adapters/celery/test_pools.py \
+	tests/adapters/faust/test_timers.py tests/adapters/faust/test_web.py tests/contract/test_ledger.py \
+	tests/contract/test_guards.py tests/equivalence/test_kafka_engine.py
+test-python: ## The quick tests, and some with a real Kafka worker, on another Python: PYTHON=python3.13, in .venv-3.13
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') && \
+		$(MAKE) --no-print-directory VENV=.venv-$$version PYTHON="$(PYTHON)" test-this-python
+
+test-this-python: install
+	@$(BIN)/python -VV
+	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" --ignore tests/k8s -n 2 $(PYTEST_ARGS)
+	@$(BIN)/pytest $(REAL) -m "not faults" -n 2 --dist loadfile $(PYTEST_ARGS)
 
 # Fuzzers measure coverage by themselves. The tests left out measure the imports and the memory of processes, which
 # coverage changes. The table is printed even if a test fails.
@@ -119,7 +135,7 @@ kafka-status: install ## Say whether it runs
 clean: ## Remove .venv, builds and caches
 	@rm -rf examples/producers/java/target examples/producers/go/fire examples/producers/node/node_modules
 	@rm -rf tests/editor/node_modules
-	@rm -rf .venv build dist .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	@rm -rf .venv .venv-* build dist .mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip-compile names its own command line in the header unless told what to say instead.
@@ -129,6 +145,7 @@ COMPILE = CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --genera
 lock: ## Resolve pyproject.toml again into requirements.lock, and those of the image
 	@test -x $(BIN)/pip-compile || { echo "Run make install first: pip-compile lives in .venv"; exit 1; }
 	@$(COMPILE) --all-extras --output-file requirements.lock pyproject.toml
+	@cat python-3.13.lock >> requirements.lock
 	@$(COMPILE) --extra kafka --extra guard-redis --constraint requirements.lock \
 		--output-file k8s/requirements.lock pyproject.toml
 	@$(COMPILE) --only-build-deps --build-deps-for wheel --constraint requirements.lock \

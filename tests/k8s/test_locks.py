@@ -38,3 +38,8 @@ def test_no_lock_names_an_index() -> None:
     for lock in (ROOT / "requirements.lock", *MANIFESTS.glob("*.lock")):
         assert "://" not in lock.read_text()
         assert "--index-url" not in lock.read_text()
+
+
+def test_the_lock_of_the_tests_holds_what_one_python_alone_needs() -> None:
+    """`make lock` appends it: pip-compile leaves out what its own Python does not need."""
+    assert (ROOT / "requirements.lock").read_text().endswith((ROOT / "python-3.13.lock").read_text())
