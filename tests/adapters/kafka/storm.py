@@ -1,0 +1,301 @@
+"""A storm: owners of a few partitions in one process, which are dealt anew all the time.
+
+Half of the owners end in order, a quarter is killed, a quarter is left alone as zombies that go on until they
+are fenced; all pause at any step of a take-over, a transaction or a hand-over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from tests.adapters.faust.workers import Stage, read_all
+from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.kafka.fencing import KafkaFencing
+from triggerstream.adapters.kafka.layout import layout_of
+from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
+from triggerstream.adapters.kafka.records import record_of
+from triggerstream.adapters.kafka.stopping import stop
+from triggerstream.adapters.memory import MemoryStateStore
+from triggerstream.engine.partitioned.claims import Claimant, Claims, FencedOwner, ids_of
+from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
+from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError
+from triggerstream.engine.processor import Processor
+from triggerstream.wire.claims import Claim, OwnerId
+from triggerstream.wire.marks import CHECKPOINT_KEY, Identity, decode_checkpoint
+from triggerstream.wire.records import Record
+
+_T = TypeVar("_T")
+
+_PAUSED = 0.15
+"""The part of all steps at which an owner pauses."""
+_LONGEST_S = 0.8
+_DEALT_S = (0.05, 0.6)
+
+
+class Pauses:
+    """Where an owner pauses, and stays once it is killed."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.killed = asyncio.Event()
+
+    async def step(self) -> None:
+        """Return at once, after a pause, or never."""
+        if self._chance.random() < _PAUSED:
+            await asyncio.sleep(_LONGEST_S * self._chance.random() ** 2)
+        if self.killed.is_set():
+            await asyncio.Event().wait()
+
+    async def around(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """The result of ``work``, with a step before and after it."""
+        try:
+            await self.step()
+        except BaseException:
+            work.close()
+            raise
+        found = await work
+        await self.step()
+        return found
+
+
+class _Topic(KafkaOwnersTopic):
+    pauses: Pauses
+
+    async def append(self, claims: Sequence[Claim]) -> int:
+        return await self.pauses.around(super().append(claims))
+
+    async def read(self, end: int) -> Mapping[OwnerId, Claim]:
+        return await self.pauses.around(super().read(end))
+
+    async def forget(self, ids: Collection[OwnerId]) -> None:
+        await self.pauses.around(super().forget(ids))
+
+
+class PausingFencing(KafkaFencing):
+    """It fences, with pauses before and after."""
+
+    pauses: Pauses
+
+    async def fence(self, ids: Collection[OwnerId]) -> Sequence[FencedOwner]:
+        return await self.pauses.around(super().fence(ids))
+
+
+class NoFencing(PausingFencing):
+    """The control: it fences nobody."""
+
+    async def fence(self, ids: Collection[OwnerId]) -> Sequence[FencedOwner]:
+        return [FencedOwner(id=id_, producer=0, epoch=0) for id_ in ids]
+
+
+class _Ledger(KafkaLedger):
+    pauses: Pauses
+
+    async def start(self) -> None:
+        if self._producer is None:
+            await self.pauses.around(super().start())
+            commit = self._started().commit_transaction
+
+            async def after_a_pause() -> None:
+                await self.pauses.around(commit())
+
+            self._started().commit_transaction = after_a_pause
+
+    async def extent(self) -> Extent:
+        return await self.pauses.around(super().extent())
+
+    async def commit(self, commit: Commit) -> int:
+        return await self.pauses.around(super().commit(commit))
+
+
+@dataclass
+class Counts:
+    """What happened in a storm."""
+
+    take_overs: int = 0
+    killed: int = 0
+    zombies: int = 0
+    fenced: int = 0
+    other_ends: list[BaseException] = field(default_factory=list)
+
+
+class Process:
+    """One owner of some partitions, from its assignment to its end."""
+
+    def __init__(self, storm: Storm, numbers: Sequence[int]) -> None:
+        self.storm, self.numbers = storm, numbers
+        self.pauses = Pauses(storm.chance)
+        self.topic = _Topic(storm.stage.connection, storm.stage.app)
+        self.fencing = storm.fencing(storm.stage.connection, storm.stage.app)
+        self.topic.pauses = self.fencing.pauses = self.pauses
+        self.ledgers: list[_Ledger] = []
+        self.owner = Owner(self._partition, self._claims)
+        self.opening = asyncio.create_task(self._run())
+
+    def _claims(self, numbers: Sequence[int], generation: int) -> Claims:
+        return Claims(
+            ids=ids_of(self.storm.stage.app, numbers),
+            owners=self.topic,
+            fencing=self.fencing,
+            claimant=Claimant(host="storm", pid=1),
+            since_us=0,
+            generation=generation,
+        )
+
+    def _partition(self, number: int, id_: OwnerId) -> Partition:
+        stage = self.storm.stage
+        ledger = _Ledger(
+            connection=stage.connection,
+            app=stage.app,
+            topics=stage.topics,
+            partition=number,
+            id_=id_,
+            fencing=self.fencing,
+        )
+        ledger.pauses = self.pauses
+        self.ledgers.append(ledger)
+        return Partition(
+            processor=Processor(app=stage.app, partition=number, partitions=stage.partitions),
+            ledger=ledger,
+            open_store=MemoryStateStore,
+            appender=self.storm.appender,
+            clock=SystemClock(),
+            identity=self.storm.identity,
+            fail=self._fail,
+        )
+
+    def _fail(self, error: BaseException) -> None:
+        """As a process that ends at once: nothing is released."""
+        if not self.pauses.killed.is_set():
+            self.pauses.killed.set()
+            if isinstance(error, FencedError):
+                self.storm.counts.fenced += 1
+            else:
+                self.storm.counts.other_ends.append(error)
+
+    async def _run(self) -> None:
+        try:
+            offsets = await self.owner.open(self.numbers)
+        except Exception as exc:  # noqa: BLE001 - as the process ends of it
+            self._fail(exc)
+            return
+        self.storm.counts.take_overs += 1
+        await asyncio.gather(*(self._feed(number, offset) for number, offset in offsets.items()))
+
+    async def _feed(self, number: int, offset: int) -> None:
+        """Hand the records of a partition over, from ``offset`` on, for as long as it is owned."""
+        partition = self.owner.get(number)
+        records = [record for record in self.storm.events[number] if record.offset >= offset]
+        while records and partition is not None and partition.phase is PartitionPhase.READY:
+            if self.pauses.killed.is_set():
+                return
+            if not partition.has_room():
+                await asyncio.sleep(0.005)
+                continue
+            batch, records = records[: self.storm.batch], records[self.storm.batch :]
+            partition.take()
+            partition.fold(batch)
+            await asyncio.sleep(0)
+        if partition is not None and not records:
+            await partition.reached(self.storm.events[number][-1].offset + 1)
+
+    async def end(self) -> None:
+        """End in order; if that fails, at once."""
+        self.opening.cancel()
+        await asyncio.wait([self.opening])
+        if self.pauses.killed.is_set():
+            return
+        try:
+            await self.owner.close()
+        except Exception as exc:  # noqa: BLE001 - as the process ends of it
+            self._fail(exc)
+
+    async def clean(self) -> None:
+        """Close the connections of a process that was killed."""
+        self.opening.cancel()
+        await asyncio.wait([self.opening])
+        await self.topic.close()
+        for ledger in self.ledgers:
+            if ledger._producer is not None:  # noqa: SLF001 - a killed process closes nothing
+                await stop(ledger._producer, timeout_s=0.2)  # noqa: SLF001 - as above
+
+
+class Storm:
+    """Deals the partitions of ``stage`` to ``processes`` owners at a time."""
+
+    def __init__(self, stage: Stage, *, seed: int, fencing: type[PausingFencing], batch: int = 2) -> None:
+        self.stage = stage
+        self.chance = random.Random(seed)
+        self.fencing = fencing
+        self.batch = batch
+        self.counts = Counts()
+        self.events: dict[int, list[Record]] = {}
+        self.identity: Identity
+        self.appender = KafkaAppender(connection=stage.connection, app=stage.app)
+        self._all: list[Process] = []
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def rage(self, *, seconds: float, processes: int = 3) -> None:
+        """Deal the partitions anew for ``seconds``; then one calm owner folds the rest."""
+        events = await read_all(self.stage.connection, self.stage.topics.events, self.stage.partitions)
+        self.events = {p: [record_of(record) for record in found] for p, found in events.items()}
+        self.identity = (await layout_of(self.stage.connection, self.stage.app)).identity
+        loop = asyncio.get_running_loop()
+        end, living = loop.time() + seconds, list[Process]()
+        while loop.time() < end:
+            await self._end(living)
+            dealt: dict[int, list[int]] = {}
+            for number in range(self.stage.partitions):
+                dealt.setdefault(self.chance.randrange(processes), []).append(number)
+            living = [self._process(numbers) for numbers in dealt.values()]
+            await asyncio.sleep(self.chance.uniform(*_DEALT_S) * self.chance.choice((1, 1, 1, 6)))
+        await self._end(living)
+        await asyncio.gather(*self._ending)
+        calm = self._process(range(self.stage.partitions))
+        await calm.opening
+        await calm.end()
+        for process in self._all:
+            process.pauses.killed.set()
+        await asyncio.gather(*(process.clean() for process in self._all))
+        await self.appender.close()
+        assert not calm.owner.partitions
+
+    def _process(self, numbers: Sequence[int]) -> Process:
+        process = Process(self, numbers)
+        self._all.append(process)
+        return process
+
+    async def _end(self, living: Sequence[Process]) -> None:
+        """End each of ``living`` in one of the ways; who ends in order has ended before others begin."""
+        in_order = []
+        for process in living:
+            way = self.chance.random()
+            if way < 0.5:
+                in_order.append(asyncio.create_task(process.end()))
+            elif way < 0.75:
+                self.counts.killed += 1
+                process.pauses.killed.set()
+            else:
+                self.counts.zombies += 1
+        self._ending.update(in_order)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.0):  # then the group goes on without the rest
+                await asyncio.gather(*(asyncio.shield(task) for task in in_order))
+
+    async def marks_in_order(self) -> bool:
+        """True if no checkpoint in the changelog is before an earlier one."""
+        topic = self.stage.topics.changelog
+        found = await read_all(self.stage.connection, topic, self.stage.partitions)
+        for records in found.values():
+            marks = [
+                decode_checkpoint(record.value).offset for record in records if record.key == CHECKPOINT_KEY
+            ]
+            if marks != sorted(marks):
+                return False
+        return True

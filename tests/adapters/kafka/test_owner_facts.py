@@ -1,0 +1,145 @@
+"""What Apache Kafka does with transactional ids and ends, where the claims of owners rely on it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from tests.adapters.kafka.conftest import PARTITIONS, owner_id, read_all
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.ends import PartitionEnds
+from triggerstream.adapters.kafka.fencing import KafkaFencing, own_places
+from triggerstream.adapters.kafka.stopping import stop
+from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.core.ids import AppId
+from triggerstream.wire.claims import OwnerId
+
+pytestmark = pytest.mark.kafka
+
+HAND_OVERS = 150
+"""The last stable offset is one transaction late in some of these on a quiet broker."""
+
+
+async def _started(connection: Connection, id_: OwnerId) -> AIOKafkaProducer:
+    producer = connection.producer(transactional_id=id_)
+    await producer.start()
+    return producer
+
+
+def _places(topics: Topics) -> list[TopicPartition]:
+    return [place for partition in range(PARTITIONS) for place in own_places(topics, partition)]
+
+
+async def _write(producer: AIOKafkaProducer, topics: Topics, value: bytes) -> None:
+    """Begin a transaction with a record in every partition."""
+    await producer.begin_transaction()
+    for topic, partition in _places(topics):
+        await producer.send_and_wait(topic, value, key=b"s", partition=partition)
+
+
+@pytest.mark.parametrize("condition", ["unknown", "idle", "in a transaction"])
+async def test_who_initialises_a_foreign_id_has_fenced_its_owner_in_all_partitions(
+    connection: Connection, kafka_app: AppId, topics: Topics, condition: str
+) -> None:
+    fencing, id_ = KafkaFencing(connection, kafka_app), owner_id()
+    if condition == "unknown":
+        assert [one.id for one in await fencing.fence([id_])] == [id_]
+        return
+    owner = await _started(connection, id_)
+    if condition == "in a transaction":
+        await _write(owner, topics, b"torn")
+    (fenced,) = await fencing.fence([id_])
+    assert fenced.epoch > 0
+    ends = await PartitionEnds(connection).of(_places(topics))
+    assert all(found.readable for found in ends.values()), "each partition has its marker by then"
+    if condition == "idle":
+        with pytest.raises(ProducerFenced):
+            await _write(owner, topics, b"torn")
+    else:
+        with pytest.raises(ProducerFenced):
+            await owner.commit_transaction()
+    await stop(owner)
+    for topic in (topics.changelog, topics.commands, topics.dead_letters):
+        assert await read_all(connection, topic) == []
+
+
+async def test_several_may_fence_one_owner_at_once(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    for _ in range(10):
+        id_ = owner_id()
+        owner = await _started(connection, id_)
+        await _write(owner, topics, b"torn")
+        found = await asyncio.gather(*(KafkaFencing(connection, kafka_app).fence([id_]) for _ in range(3)))
+        assert len({one.epoch for (one,) in found}) == 3, "each has an epoch of its own"
+        assert len({one.producer for (one,) in found}) == 1
+        with pytest.raises(ProducerFenced):
+            await owner.commit_transaction()
+        await stop(owner)
+    assert await read_all(connection, topics.changelog) == []
+
+
+async def test_a_fenced_owner_that_initialises_its_id_again_commits_again(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    """Why an id is initialised before its claim, and never again."""
+    id_ = owner_id()
+    owner = await _started(connection, id_)
+    await KafkaFencing(connection, kafka_app).fence([id_])
+    await stop(owner)
+    again = await _started(connection, id_)
+    await _write(again, topics, b"of a zombie")
+    await again.commit_transaction()
+    await stop(again)
+    assert len(await read_all(connection, topics.commands)) == PARTITIONS
+
+
+async def test_nothing_of_a_fenced_owner_hangs_in_a_partition_outside_its_transaction(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    id_ = owner_id()
+    owner = await _started(connection, id_)
+    await owner.begin_transaction()
+    await owner.send_and_wait(topics.changelog, b"torn", key=b"s", partition=0)
+    await KafkaFencing(connection, kafka_app).fence([id_])
+    late = TopicPartition(topics.changelog, 1)
+    owner._txn_manager.txn_partitions.add(late)  # noqa: SLF001 - as if it had been told that it is part of it
+    with pytest.raises(KafkaError):
+        await owner.send_and_wait(late.topic, b"late", key=b"s", partition=late.partition)
+    ends = await PartitionEnds(connection).of(_places(topics))
+    assert all(found.readable for found in ends.values())
+    assert ends[late].end == 0
+    await stop(owner)
+
+
+async def test_the_end_after_an_orderly_hand_over_is_the_high_watermark_and_not_the_stable_offset(
+    connection: Connection, topics: Topics
+) -> None:
+    """Nobody is fenced then, so nobody waits for the markers of the last transaction."""
+    places = [TopicPartition(topics.changelog, partition) for partition in range(PARTITIONS)]
+    stale = 0
+    owner = await _started(connection, owner_id())
+    committed, uncommitted = connection.reader(), connection.reader(committed=False)
+    async with connection.running(committed), connection.running(uncommitted):
+        for turn in range(HAND_OVERS):
+            await owner.begin_transaction()
+            sent = [
+                await owner.send(place.topic, b"%d" % turn, key=b"s", partition=place.partition)
+                for place in places
+            ]
+            positions = [(await answer).offset for answer in sent]
+            await owner.commit_transaction()
+            stable = await committed.end_offsets(places)
+            high = await uncommitted.end_offsets(places)
+            stale += any(stable[place] <= position for place, position in zip(places, positions, strict=True))
+            assert all(high[place] > position for place, position in zip(places, positions, strict=True)), (
+                "a record that was acknowledged is below the high watermark"
+            )
+    await stop(owner)
+    assert stale > 0, (
+        f"in {HAND_OVERS} hand-overs the last stable offset was never late: this broker writes markers "
+        "before it answers, and the reason for the rule of the high watermark is gone"
+    )

@@ -1,0 +1,60 @@
+"""Partitions are dealt anew all the time, on the real Kafka: everything is decided once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.faust.workers import Stage, stage
+from tests.adapters.kafka.storm import NoFencing, PausingFencing, Storm
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.core.ids import AppId
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def app(kafka: str, kafka_app: AppId, tmp_path: Path) -> Iterator[Stage]:
+    with stage(Connection(bootstrap=kafka), kafka_app, tmp_path / "workers", partitions=6) as made:
+        yield made
+
+
+async def stormed(
+    app: Stage, *, seed: int, seconds: float, sessions: int, fencing: type[PausingFencing]
+) -> Storm:
+    await app.prepare()
+    await app.fire(range(sessions))
+    storm = Storm(app, seed=seed, fencing=fencing)
+    await storm.rage(seconds=seconds)
+    print(storm.counts)  # noqa: T201 - for `pytest -s`
+    return storm
+
+
+@pytest.mark.timeout(180)
+async def test_partitions_that_are_dealt_anew_all_the_time_decide_everything_once(app: Stage) -> None:
+    storm = await stormed(app, seed=7, seconds=12, sessions=400, fencing=PausingFencing)
+    assert (await app.exact()).command_count() == 400
+    assert await storm.marks_in_order()
+    counts = storm.counts
+    assert min(counts.take_overs, counts.killed, counts.zombies) > 0
+    assert counts.fenced > 0
+
+
+@pytest.mark.timeout(180)
+async def test_without_a_fence_they_would_not(app: Stage) -> None:
+    storm = await stormed(app, seed=7, seconds=12, sessions=400, fencing=NoFencing)
+    ordered = await storm.marks_in_order()
+    with pytest.raises(AssertionError):
+        await app.exact()
+    assert not ordered
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", [11, 12, 13])
+async def test_a_long_storm_decides_everything_once(app: Stage, seed: int) -> None:
+    storm = await stormed(app, seed=seed, seconds=120, sessions=4_000, fencing=PausingFencing)
+    assert (await app.exact()).command_count() == 4_000
+    assert await storm.marks_in_order()
