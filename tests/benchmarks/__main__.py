@@ -28,6 +28,7 @@ from tests.benchmarks import (
     kafka_recovery,
     latency,
     machine,
+    open_instances,
     plain,
     timers,
     web,
@@ -113,6 +114,7 @@ _MINUTES = {"kafka": 9.0, "kafka-large": 8.0}
 PARTS: dict[str, Part] = {
     "core": Part(about="decode, step and encode of an event", minutes=1, run=once(core.run)),
     "plain": Part(about="lists of triggers, beside an old release", minutes=1, run=once(plain.run)),
+    "open-instances": Part(about="sessions with a past", minutes=1, run=once(open_instances.run)),
     "timers": Part(about="timers, many at once", minutes=3, run=once(timers.run)),
     "backtest": Part(about="a backtest of a file of events", minutes=1, run=once(backtest.run)),
     "embedded": Part(about="the engine on SQLite", minutes=1, run=once(embedded.run)),

@@ -12,9 +12,10 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import pytest
+from msgspec import Struct
 
 from tests.core.story import START_US, Story
-from triggerstream.core import draft, held, sequences, slots, takers
+from triggerstream.core import draft, held, lazy, sequences, slots, takers
 from triggerstream.core.commands import Command
 from triggerstream.core.conditions import AllOf, Condition, Leaf
 from triggerstream.core.events import Event, Timer, Trigger
@@ -38,6 +39,7 @@ from triggerstream.core.state import Instance, SessionState, TaskPlaces, TaskRec
 from triggerstream.core.takers import may_take
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 from triggerstream.core.where import Where
+from triggerstream.wire import blocks
 from triggerstream.wire import state as wire
 
 TASKS: JsonObject = {
@@ -146,7 +148,7 @@ def count_visits(state: SessionState, monkeypatch: pytest.MonkeyPatch) -> list[i
 
     monkeypatch.setattr(takers, "may_take", counted)
     for record in state.tasks.values():
-        record.open = Visited(record.open, count)
+        record.open = Visited(dict(record.open), count)
     return count
 
 
@@ -344,6 +346,91 @@ def test_an_event_that_matches_no_leaf_of_a_task_visits_none_of_its_instances() 
     folded = step(story.rules, state, event(state.offset + 1, Trigger(name=TriggerName("a"), data={"n": 1})))
     assert isinstance(folded, Folded)
     assert TriggerName("a") in folded.state.seen
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of values of states that are decoded because they are looked at, from now on."""
+    found: list[str] = []
+    get = lazy.Block.get
+
+    def counted(self: lazy.Block[Any, Any], key: Any) -> Any:  # noqa: ANN401 - of any block
+        if key in self and key not in self._decoded:
+            found.append(str(key))
+        return get(self, key)
+
+    monkeypatch.setattr(lazy.Block, "get", counted)
+    return found
+
+
+OPEN_INSTANCES: dict[str, JsonObject] = {
+    "scheduled": {"after": [], "andEvery": "a", "run": "r"},
+    "that wait": {"after": ["b"], "andEvery": "a", "unless": ["no"], "run": "r"},
+}
+
+
+@pytest.mark.parametrize("what", OPEN_INSTANCES)
+def test_an_event_decodes_none_of_the_open_instances_that_it_does_not_concern(
+    what: str, decoded: list[str]
+) -> None:
+    story = Story({"t": OPEN_INSTANCES[what], "u": {"after": ["c"], "run": "r"}})
+    for n in range(300):
+        story.fire("a", {"n": n})
+    for name in ("a", "other", "c", "other"):
+        assert story.state is not None
+        state = wire.decode_lazily(wire.encode(story.state))
+        story.state = state
+        story.fire(name, {"n": -1})
+        assert story.state is not None
+        assert next_due(story.rules, story.state) is None
+        assert tags_of(story.rules, SessionId("s"), story.state)
+        assert waits_for(story.rules, story.state, SessionId("s")) == (("b",) if what == "that wait" else ())
+    assert decoded == []
+    assert len(story.statuses()) == 302
+
+
+def test_an_outcome_decodes_its_own_instance(decoded: list[str]) -> None:
+    story = Story({"t": OPEN_INSTANCES["scheduled"]})
+    for n in range(300):
+        story.fire("a", {"n": n})
+    for number in (7, 250, 100):
+        assert story.state is not None
+        story.state = wire.decode_lazily(wire.encode(story.state))
+        story.started(f"t#{number}")
+    assert decoded == ["7", "250", "100"]
+
+
+def test_a_state_that_was_read_encodes_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = Story({"t": OPEN_INSTANCES["scheduled"]})
+    for n in range(300):
+        story.fire("a", {"n": n})
+    assert story.state is not None
+    story.state = wire.decode_lazily(wire.encode(story.state))
+    story.fire("a", {"n": 300})
+    assert story.state is not None
+    made: list[object] = []
+    encode = blocks.encode_value
+
+    def counted(value: Struct) -> bytes:
+        made.append(value)
+        return encode(value)
+
+    monkeypatch.setattr(blocks, "encode_value", counted)
+    wire.encode(story.state)
+    # The parts of its command twice, to find those that have the same; it; the event of the one before.
+    assert len(made) == 4
+
+
+def test_an_event_decodes_none_of_the_events_of_many_other_triggers(decoded: list[str]) -> None:
+    story = Story({"t": {"after": [f"a{n}" for n in range(200)], "run": "r"}})
+    for n in range(199):
+        story.fire(f"a{n}", {"n": n})
+        assert story.state is not None
+        story.state = wire.decode_lazily(wire.encode(story.state))
+    assert decoded == []
+    story.fire("a199")
+    assert len(decoded) == 199
+    assert len(story.commands[0].kwargs) == 200
 
 
 def rules_of(story: Story, task: Task) -> Rules:

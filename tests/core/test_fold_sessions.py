@@ -122,7 +122,7 @@ def test_erase_leaves_nothing_but_generation_and_offset() -> None:
     story.fire("b")
     story.erase()
     assert story.state == SessionState(generation=1, offset=2)
-    assert wire.encode(story.state) == b'{"version":2,"generation":1,"offset":2}'
+    assert wire.encode(story.state) == b'{"version":3,"generation":1,"offset":2}'
 
 
 def test_session_starts_anew_after_an_erase_with_new_command_ids() -> None:

@@ -458,7 +458,7 @@ def test_erased_session_keeps_no_configuration() -> None:
     log.apply(tasks(u=task("a")))
     stored = log.folded().states[SessionId("s")]
     assert stored.config == 3
-    assert stored.state == b'{"version":2,"generation":1,"offset":2}'
+    assert stored.state == b'{"version":3,"generation":1,"offset":2}'
     assert stored.due_us is None
 
 
@@ -749,6 +749,34 @@ def test_stored_state_that_cannot_be_read_stops_the_batch() -> None:
         Processor(app=APP, decoder=StateDecoder(name="partition 0", address="X")).process(
             Rules(app=APP), log.records, lambda _: b"damaged"
         )
+
+
+@pytest.mark.parametrize("outcome", [True, False])
+def test_a_line_of_a_state_that_cannot_be_read_stops_the_batch(*, outcome: bool) -> None:
+    log = Log({"t": {"after": [], "andEvery": "a", "run": "x.y"}})
+    for _ in range(20):
+        log.fire("a")
+    rules = Rules(app=APP)
+    checkpoint = log.folded()
+    assert checkpoint.rules is not None
+    rules = checkpoint.rules
+    stored = checkpoint.states[SessionId("s")].state
+    *lines, last, _ = stored.split(b"\n")
+    damaged = b"\n".join([*lines, b"x" * len(last), b""])
+    if outcome:
+        log.tell(Started(instance=InstanceId("t#19"), command=command(19)))
+    else:
+        log.fire("a")
+    batch = log.records[-1:]
+    processor = Processor(app=APP, decoder=StateDecoder(name="partition 0", address="X"))
+    if outcome:
+        said = r"state of session 's' cannot be read \(a line of the state:"
+        with pytest.raises(UnreadableStateError, match=said):
+            processor.process(rules, batch, lambda _: damaged)
+    else:
+        # Nothing looks at it, and nothing is lost: it is stored as it was.
+        again = processor.process(rules, batch, lambda _: damaged).states[SessionId("s")].state
+        assert b"\n" + b"x" * len(last) + b"\n" in again
 
 
 ONE, TWO, THREE = (tasks(t=task("a", "b"), **{name: task("x")}) for name in ("one", "two", "three"))

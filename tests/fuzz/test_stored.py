@@ -7,12 +7,19 @@ from pathlib import Path
 
 import orjson
 
+from tests.core.story import Story
 from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
+from triggerstream.core import lazy
 from triggerstream.core.errors import DecodeError
-from triggerstream.wire import commands, state
+from triggerstream.core.state import SessionState
+from triggerstream.wire import blocks, commands, state, state_reader
 
 EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
 STATE_NAMES = ("open", "resolved", "removed", "captured", "kept", "seen", "digests", "waitsFrom", "version")
+LINE_NAMES = (
+    *("openLines", "seenLines", "keptLines", "numbers", "offsets", "triggers", "bytes", "status", "captured"),
+    *("noted", "sent", "number", "offset", "waitsFrom", "next"),
+)
 COMMAND_NAMES = ("kind", "id", "instance", "task", "kwargs", "causes", "expires", "decided", "offset")
 
 
@@ -46,7 +53,7 @@ def _read_state(value: bytes) -> None:
     known = state.decode(value)
     stored = state.encode(known)
     assert state.decode(stored) == known
-    assert state.EncodedSizes().state(known) <= len(stored)
+    assert state.EncodedSizes().state(known) <= state.size_at_most(state.pack(known), len(stored))
 
 
 def _read_command(value: bytes) -> None:
@@ -54,20 +61,67 @@ def _read_command(value: bytes) -> None:
     assert commands.decode(commands.encode(decision)) == decision
 
 
+def _states_with_lines() -> tuple[bytes, ...]:
+    """States with instances and events as lines."""
+    story = Story(
+        {
+            "t": {"after": ["b"], "andEvery": "a", "unless": ["no"], "run": "r"},
+            "u": {"after": [{"trigger": "b", "count": 50}], "andEvery": "a", "run": "r"},
+            "v": {"after": [], "andEvery": "a", "delay": "1h", "run": "r"},
+        }
+    )
+    found = []
+    for n in range(40):
+        story.fire("a", {"n": n})
+        story.fire(f"other{n}", {"n": n})
+        if n in (20, 30):
+            story.fire("b" if n == 20 else "no")
+            story.started("t#3")
+        if n in (19, 22, 32):
+            found.append(state.encode(story.state or SessionState()))
+    return tuple(found)
+
+
+def _mutate_lines(chance: random.Random, data: bytes) -> bytes:
+    """A change of the head, of one line, or of the order of the lines; else one of the bytes."""
+    lines = data.split(b"\n")
+    what = chance.random()
+    if what < 0.2:
+        return mutate_bytes(chance, data)
+    at = 0 if what < 0.6 else chance.randrange(len(lines))
+    if what < 0.8:
+        lines[at] = _mutate_with(LINE_NAMES, chance, lines[at])
+    else:
+        other = chance.randrange(len(lines))
+        lines[at], lines[other] = lines[other], lines[at]
+    return b"\n".join(lines)
+
+
 def test_states_are_read_or_refused_with_one_error() -> None:
     fuzz(
         Fuzzer(
             parse=_read_state,
             refuses=(DecodeError,),
-            seeds=_examples("states"),
-            mutate=_mutate_state,
+            seeds=_examples("states") + _states_with_lines() * 20,
+            mutate=lambda chance, data: (_mutate_lines if b"}\n{" in data else _mutate_state)(chance, data),
             parsers=(
                 Parser(
                     module=state,
                     functions=frozenset(
-                        {"decode", "_decode_stored", "_version_of", "_error_text", "_read_record", "_error"}
+                        {"decode", "decode_lazily", "_decode_stored", "_version_of", "_error_text"}
                     ),
                 ),
+                Parser(module=state_reader),
+                Parser(
+                    module=blocks,
+                    functions=frozenset(
+                        {
+                            *("_decode", "_Arrivals.decode", "_Instances.decode", "Lines.take", "Lines.end"),
+                            *("read_seen", "read_instances"),
+                        }
+                    ),
+                ),
+                Parser(module=lazy, functions=frozenset({"split_lines"})),
             ),
         )
     )

@@ -121,8 +121,8 @@ def test_an_event_stands_once_however_many_instances_hold_it() -> None:
 
 
 def test_a_newer_version_is_refused_and_named() -> None:
-    with pytest.raises(DecodeError, match="/version: 3 is newer than this release, which reads up to 2"):
-        decoded(version=3)
+    with pytest.raises(DecodeError, match="/version: 4 is newer than this release, which reads up to 3"):
+        decoded(version=4)
 
 
 @pytest.mark.parametrize(

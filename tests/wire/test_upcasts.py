@@ -20,10 +20,10 @@ VERSION_1 = sorted((Path(__file__).parent / "version1").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", VERSION_1, ids=[path.stem for path in VERSION_1])
-def test_a_state_of_version_1_is_read_and_written_as_version_2(path: Path) -> None:
+def test_a_state_of_version_1_is_read_and_written_as_version_3(path: Path) -> None:
     known = state.decode(path.read_bytes())
     written = state.encode(known)
-    assert json.loads(written)["version"] == 2
+    assert json.loads(written)["version"] == 3
     assert state.decode(written) == known
 
 

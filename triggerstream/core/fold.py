@@ -11,6 +11,7 @@ folded here, outcomes in :mod:`triggerstream.core.outcomes`, operators' orders i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -47,7 +48,7 @@ from triggerstream.core.reoffering import Reoffering
 from triggerstream.core.results import Folded, Follows, LeftOut, Rejected, Unknown
 from triggerstream.core.sizes import Sizes
 from triggerstream.core.state import WAITING, Arrival, Instance, SessionState, Status, TaskRecord
-from triggerstream.core.takers import FEW, leaf_of_first, takers_of
+from triggerstream.core.takers import FEW, leaf_of_first, takers_and_noters, takers_of
 from triggerstream.core.tasks import Rules, Task, UnlessFrom, Use, Version
 from triggerstream.core.timeline_effects import stored_effect, with_remarks
 from triggerstream.core.timers import timers_of, with_exact_due
@@ -330,8 +331,13 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders):
         in_after, in_unless = use.in_after, use.in_unless
         accepted = taken = False
         changed: list[Instance] = []
-        visits_all = in_unless or len(record.open) <= FEW
-        for instance in record.open.values() if visits_all else takers_of(record, leaf):
+        if len(record.open) <= FEW:
+            concerned: Iterable[Instance] = record.open.values()
+        elif in_unless:
+            concerned = takers_and_noters(record, leaf, in_after=in_after)
+        else:
+            concerned = takers_of(record, leaf)
+        for instance in concerned:
             captures = instance.status is Status.UNSTARTED and leaf not in instance.captured and in_after
             notes = in_unless and leaf not in instance.noted
             if not captures and not notes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from triggerstream.core.answers import CountedSession, FailedInstance
+from triggerstream.core.blocks import counted_shapes, instances_where, shapes_of
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.fold import next_due
 from triggerstream.core.ids import Instant, SessionId, TaskName, TriggerName, instance_id
@@ -113,7 +114,7 @@ def tags_of(rules: Rules, session: SessionId, state: SessionState) -> frozenset[
     """The tags of a session in the index: a session passes a filter if it has each of the filter's."""
     found: set[str] = {_WAITS + name for name in waits_for(rules, state, session)}
     for name, record in state.tasks.items():
-        for instance in (*record.open.values(), *record.resolved.values()):
+        for instance in (*shapes_of(record.open), *record.resolved.values()):
             found.add(_status_tag(name, None))
             found.add(_status_tag(None, instance.status))
             found.add(_status_tag(name, instance.status))
@@ -155,13 +156,13 @@ def count(session: SessionId, state: SessionState) -> CountedSession:
     """The numbers of instances of a session that wait, run, failed and are done, its clock and last event."""
     waiting = running = failed = done = 0
     for record in state.tasks.values():
-        for instance in record.open.values():
-            if instance.status in WAITING:
-                waiting += 1
-            elif instance.status in DECIDED:
-                running += 1
+        for shape, number in counted_shapes(record.open):
+            if shape.status in WAITING:
+                waiting += number
+            elif shape.status in DECIDED:
+                running += number
             else:
-                failed += 1
+                failed += number
         done += record.next - len(record.open)
     return CountedSession(
         session=session,
@@ -185,6 +186,5 @@ def failures(state: SessionState) -> list[FailedInstance]:
             changed_us=Instant(instance.changed_us),
         )
         for name, record in state.tasks.items()
-        for instance in record.open.values()
-        if instance.status is Status.FAILED
+        for instance in instances_where(record.open, lambda shape: shape.status is Status.FAILED)
     ]

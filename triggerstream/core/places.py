@@ -14,9 +14,14 @@ from triggerstream.core.tasks import Task
 
 def count_places(record: TaskRecord) -> TaskPlaces:
     """The places of a task, counted."""
-    taken = 0
+    open_ = record.open
+    if not isinstance(open_, dict):
+        taken = open_.count(lambda shape: shape.status in DECIDED)
+        open_ = {one.number: one for one in open_.where(lambda shape: shape.status is Status.HELD)}
+    else:
+        taken = 0
     held: list[tuple[int, int]] = []
-    for number, instance in record.open.items():
+    for number, instance in open_.items():
         status = instance.status
         # Comparing identities takes a fifth of looking a status up in a set.
         if status is Status.SCHEDULED or status is Status.RUNNING:

@@ -21,6 +21,7 @@ from triggerstream.core.answers import (
     StoredInstance,
     StoredSession,
 )
+from triggerstream.core.blocks import holdings_of, instances_where, shapes_of
 from triggerstream.core.explain import Explainer
 from triggerstream.core.fold import migrate
 from triggerstream.core.ids import (
@@ -95,8 +96,8 @@ def silent_commands(rules: Rules, session: SessionId, state: SessionState) -> li
             decided_at=instance.decided_at,
         )
         for name, record in state.tasks.items()
-        for instance in record.open.values()
-        if instance.status is Status.SCHEDULED and instance.decided_at is not None
+        for instance in instances_where(record.open, lambda shape: shape.status is Status.SCHEDULED)
+        if instance.decided_at is not None
     ]
 
 
@@ -251,9 +252,9 @@ def waits_for(rules: Rules, state: SessionState, session: SessionId) -> tuple[Tr
     view = state if state.config >= rules.current.offset else migrate(rules, state, session).state
     missing: dict[TriggerName, None] = {}
     for task in rules.current.config.among(view.tasks):
-        for instance in view.tasks[task.name].open.values():
-            if instance.status is Status.UNSTARTED:
-                missing.update(dict.fromkeys(missing_triggers(task.after, instance.captured)))
+        for shape in shapes_of(view.tasks[task.name].open):
+            if shape.status is Status.UNSTARTED:
+                missing.update(dict.fromkeys(missing_triggers(task.after, holdings_of(shape))))
     return tuple(missing)
 
 

@@ -16,7 +16,7 @@ from triggerstream.core.commands import Command
 from triggerstream.core.held import Ref, Remembered
 from triggerstream.core.ids import TaskName, TriggerName
 from triggerstream.core.slots import captured_refs
-from triggerstream.core.state import Arrival, Instance, SessionState
+from triggerstream.core.state import Arrival, Instance, Instances, SessionState
 
 TEXT_BYTES = 4096
 """Maximum size of an error, a reason or a note as JSON: up to 1,000 failed instances have one each."""
@@ -69,12 +69,7 @@ def captured_by_resolved_alone(state: SessionState) -> dict[tuple[TriggerName, R
     kept = state.needed_events()
     if not kept:
         return {}
-    needed = {
-        event
-        for record in state.tasks.values()
-        for instance in record.open.values()
-        for event in captured_refs(instance.captured)
-    }
+    needed = {(name, ref) for name, refs in state.captured_by_open() for ref in refs}
     needed.update(state.referenced_by_leaves())
     counts: dict[tuple[TriggerName, Ref], int] = {}
     for record in state.tasks.values():
@@ -119,11 +114,13 @@ def changed_bytes(
     return size
 
 
-def _differing(now: dict[int, Instance], before: dict[int, Instance]) -> Iterable[tuple[int, Instance]]:
-    """The instances of ``now`` that are not the same objects in ``before``.
+def _differing(now: Instances, before: Instances) -> Iterable[tuple[int, Instance]]:
+    """The instances of ``now`` that are not the same objects in ``before``, of which it is a changed copy.
 
     Without a loop in Python: of a thousand timeouts, each compares up to a thousand instances.
     """
+    if not isinstance(now, dict):
+        now = now.changed
     return compress(now.items(), map(is_not, now.values(), map(before.get, now)))
 
 

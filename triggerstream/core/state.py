@@ -8,13 +8,14 @@ and the drafts that it extends) writes to them, and only to copies that it made 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from copy import copy
 from enum import Enum, StrEnum
 from typing import Annotated, TypeAlias, assert_never
 
 from msgspec import Meta, Struct
 
+from triggerstream.core.blocks import LazyEvents, OpenInstances, latest_ref
 from triggerstream.core.effects import Reason, Why
 from triggerstream.core.held import EventTime, Holding, InSequence, Ref, Remembered
 from triggerstream.core.ids import ConfigHash, Json, JsonObject, LeafName, TaskName, TriggerName
@@ -192,6 +193,12 @@ class Instance(
     held_no: Count | None = None
 
 
+Instances: TypeAlias = dict[int, Instance] | OpenInstances
+"""Open instances of a task, by number. Many that were read from a store are decoded when looked at."""
+LatestEvents: TypeAlias = dict[TriggerName, Arrival] | LazyEvents[TriggerName]
+EarlierEvents: TypeAlias = dict[Ref, Arrival] | LazyEvents[Ref]
+
+
 class TaskPlaces(Struct):
     """The places of one task: ``taken`` instances are scheduled or running.
 
@@ -210,7 +217,7 @@ class TaskRecord(Struct, kw_only=True):
     """
 
     next: int = 0
-    open: dict[int, Instance] = {}
+    open: Instances = {}
     resolved: dict[int, Instance] = {}
     removed: bool = False
     takers: dict[LeafName | None, tuple[int, ...]] | None = None
@@ -251,8 +258,8 @@ class SessionState(Struct, kw_only=True):
     closed: bool = False
     unjudged: bool = False
     refused: int = 0
-    seen: dict[TriggerName, Arrival] = {}
-    kept: dict[TriggerName, dict[Ref, Arrival]] = {}
+    seen: LatestEvents = {}
+    kept: dict[TriggerName, EarlierEvents] = {}
     tasks: dict[TaskName, TaskRecord] = {}
     remembered: dict[TaskName, Remembered] = {}
     digests: dict[TriggerName, bytes] = {}
@@ -267,7 +274,7 @@ class SessionState(Struct, kw_only=True):
     latest_captured: frozenset[TriggerName] = frozenset()
     """The triggers whose event in ``seen`` an instance may have captured; derived, not stored."""
     recent: dict[tuple[TriggerName, Ref], Arrival] = {}
-    """Events that are to be added to ``kept``, few enough to be copied for each event; not stored."""
+    """LatestEvents that are to be added to ``kept``, few enough to be copied for each event; not stored."""
     collect_at: int = 0
     """Number of kept events below which unneeded ones are not looked for again; not stored."""
 
@@ -280,36 +287,53 @@ class SessionState(Struct, kw_only=True):
         """True where nothing is left that a configuration could mean anything to."""
         return not (self.seen or self.tasks)
 
-    def needed_events(self) -> dict[TriggerName, dict[Ref, Arrival]]:
+    def needed_events(self) -> dict[TriggerName, EarlierEvents]:
         """The events of ``kept`` that an instance has captured or a leaf of ``after`` remembers (R10.9)."""
         if not self.kept and not self.recent:
             return {}
-        needed: dict[TriggerName, dict[Ref, Arrival]] = {}
-        for name, ref in self._referenced():
-            arrival = self._earlier(name, ref)
-            if arrival is not None:
-                needed.setdefault(name, {})[ref] = arrival
-        return needed
+        referenced: dict[TriggerName, set[Ref]] = {}
+        for name, refs in self._captured_events():
+            referenced.setdefault(name, set()).update(refs)
+        for name, ref in self.referenced_by_leaves():
+            referenced.setdefault(name, set()).add(ref)
+        recent: dict[TriggerName, dict[Ref, Arrival]] = {}
+        for (name, ref), arrival in self.recent.items():
+            recent.setdefault(name, {})[ref] = arrival
+        found: dict[TriggerName, EarlierEvents] = {}
+        for name in dict.fromkeys((*self.kept, *recent)):
+            needed = _needed(self.kept.get(name, {}), recent.get(name, {}), referenced.get(name, set()))
+            if needed:
+                found[name] = needed
+        return found
 
     def collected(self) -> SessionState:
         """The state without events that nothing needs: as it would be decoded."""
         state = copy(self)
         state.kept, state.recent = self.needed_events(), {}
         state.collect_at = 0
-        latest = ((name, ref, self.seen.get(name)) for name, ref in self._captured_events())
         state.latest_captured = frozenset(
-            name for name, ref, arrival in latest if arrival is not None and arrival.offset == ref
+            name for name, refs in self._captured_events() if latest_ref(self.seen, name) in refs
         )
         return state
 
-    def _referenced(self) -> Iterator[tuple[TriggerName, Ref]]:
-        yield from self._captured_events()
-        yield from self.referenced_by_leaves()
-
-    def _captured_events(self) -> Iterator[tuple[TriggerName, Ref]]:
+    def _captured_events(self) -> Iterator[tuple[TriggerName, Collection[Ref]]]:
+        """The events that instances hold, by trigger; a trigger may come several times."""
+        yield from self.captured_by_open()
         for record in self.tasks.values():
-            for instance in (*record.open.values(), *record.resolved.values()):
-                yield from captured_refs(instance.captured)
+            for instance in record.resolved.values():
+                for name, ref in captured_refs(instance.captured):
+                    yield name, (ref,)
+
+    def captured_by_open(self) -> Iterator[tuple[TriggerName, Collection[Ref]]]:
+        """The events that open instances hold, by trigger; a trigger may come several times."""
+        for record in self.tasks.values():
+            open_ = record.open
+            if not isinstance(open_, dict):
+                yield from open_.captured()
+                open_ = open_.changed
+            for instance in open_.values():
+                for name, ref in captured_refs(instance.captured):
+                    yield name, (ref,)
 
     def find(self, name: TriggerName, ref: Ref) -> Arrival | None:
         """An event of a trigger, if the state still has it."""
@@ -378,3 +402,20 @@ class SessionState(Struct, kw_only=True):
 
     def _data_of(self, trigger: TriggerName, ref: Ref) -> JsonObject:
         return self.arrival(trigger, ref).data
+
+
+def _needed(kept: EarlierEvents, recent: dict[Ref, Arrival], refs: set[Ref]) -> EarlierEvents:
+    """The events of a trigger, kept or recent, that have one of ``refs``; ``kept`` itself if it is all."""
+    if isinstance(kept, dict):
+        return {ref: one for ref, one in (kept | recent).items() if ref in refs}
+    needed = kept
+    if not kept.is_within(refs):
+        needed = kept.copy()
+        for ref in kept:
+            if ref not in refs:
+                del needed[ref]
+    added = {ref: one for ref, one in recent.items() if ref in refs}
+    if added:
+        needed = needed.copy()
+        needed.update(added)
+    return needed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from triggerstream.core.blocks import Shape, instances_where
 from triggerstream.core.conditions import Takes
 from triggerstream.core.ids import LeafName
 from triggerstream.core.slots import Match
@@ -24,13 +25,16 @@ def takers_of(record: TaskRecord, leaf: LeafName | None) -> list[Instance]:
     """
     takers = record.takers or {}
     known = takers.get(leaf)
-    numbers = record.open if known is None else known
-    found = [
-        instance
-        for number in numbers
-        # A number may be in ``known`` whose instance is resolved by now.
-        if (instance := record.open.get(number)) is not None and may_take(instance, leaf)
-    ]
+    if known is None:
+        concerned = instances_where(record.open, lambda shape: _shape_may_take(shape, leaf))
+        found = [instance for instance in concerned if may_take(instance, leaf)]
+    else:
+        found = [
+            instance
+            for number in known
+            # A number may be in ``known`` whose instance is resolved by now.
+            if (instance := record.open.get(number)) is not None and may_take(instance, leaf)
+        ]
     if known is None or len(found) < len(known):
         record.takers = {**takers, leaf: tuple(instance.number for instance in found)}
     return found
@@ -57,3 +61,17 @@ def may_take(instance: Instance, leaf: LeafName | None) -> bool:
     # With `debounce`, for which leaves hold their newest, one takes events while it is delayed.
     is_original = instance.clone_of is None and instance.repeat_of is None
     return status is Status.UNSTARTED or (status is Status.DELAYED and is_original)
+
+
+def _shape_may_take(shape: Shape, leaf: LeafName | None) -> bool:
+    """True if an instance of this shape may take an event for ``leaf``."""
+    if leaf is None:
+        return shape.status is Status.UNSTARTED or shape.status is Status.DELAYED
+    return shape.status is Status.UNSTARTED and leaf not in shape.captured
+
+
+def takers_and_noters(record: TaskRecord, leaf: LeafName, *, in_after: bool) -> list[Instance]:
+    """The open instances that a trigger of ``unless`` concerns, in a task whose conditions are lists."""
+    return instances_where(
+        record.open, lambda shape: leaf not in shape.noted or (in_after and _shape_may_take(shape, leaf))
+    )

@@ -5,13 +5,13 @@ Only the first due time of a session is stored, so that engines find it without 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from copy import copy
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
 from triggerstream.core.ids import TaskName
-from triggerstream.core.state import Instance, SessionState, Status
+from triggerstream.core.state import Instance, SessionState, Status, TaskRecord
 from triggerstream.core.tasks import Configuration, Debounce, Rules, Task
 
 
@@ -77,10 +77,18 @@ def timers_of(config: Configuration, state: SessionState) -> Iterator[Timer]:
     for name, record in state.tasks.items():
         task = config.by_name.get(name)
         if task is not None:
-            for number, instance in record.open.items():
+            for instance in _timed(task, record):
                 found = due(task, instance)
                 if found is not None:
-                    yield found.us, config.places[name], number, name
+                    yield found.us, config.places[name], instance.number, name
+
+
+def _timed(task: Task, record: TaskRecord) -> Iterable[Instance]:
+    """The open instances that may have a timer, by number."""
+    if isinstance(record.open, dict):
+        return record.open.values()
+    statuses = {Status.DELAYED} if task.deadline_us is None else {Status.DELAYED, Status.UNSTARTED}
+    return record.open.where(lambda shape: shape.status in statuses)
 
 
 def is_deadline_due(config: Configuration, state: SessionState, until_us: int) -> bool:
@@ -90,7 +98,7 @@ def is_deadline_due(config: Configuration, state: SessionState, until_us: int) -
     for name, record in state.tasks.items():
         task = config.by_name.get(name)
         if task is not None and task.deadline_us is not None:
-            for instance in record.open.values():
+            for instance in _timed(task, record):
                 found = due(task, instance)
                 if found is not None and found.of is DueOf.DEADLINE and found.us <= until_us:
                     return True

@@ -87,9 +87,8 @@ class Processor:
 
     def encode(self, session: SessionId, known: SessionState) -> bytes:
         """The bytes of a session's state."""
-        if known.kept or known.recent:
-            known = known.collected()
-        stored = state.encode(known)
+        known = state.pack(known)
+        stored = state.encode_packed(known)
         self._forget(session)
         if len(stored) <= self._most_bytes:
             remembered = self._encoded
@@ -106,7 +105,7 @@ class Processor:
         """
         remembered = self._forget(session)
         if remembered is None or remembered[0] != stored:
-            return self.decoder.read(session, stored)
+            return self.decoder.read_lazily(session, stored)
         return remembered[1]
 
     def peek(self, session: SessionId, stored: bytes) -> SessionState:
@@ -117,7 +116,7 @@ class Processor:
         """
         remembered = self._encoded.get(session)
         if remembered is None or remembered[0] != stored:
-            return state.decode(stored)
+            return state.decode_lazily(stored)
         return remembered[1]
 
     def _forget(self, session: SessionId) -> tuple[bytes, SessionState] | None:
@@ -209,14 +208,11 @@ class _Batch:
         for session_id, session in self.sessions.items():
             known = session.state
             if session.changed and known is not None:
-                known = with_exact_due(rules, known)
-                encoded = self.processor.encode(session_id, known)
-                size += len(encoded)
-                states[session_id] = Stored(
-                    state=encoded,
-                    due_us=next_due(rules, known),
-                    config=_met(rules, known),
-                )
+                try:
+                    states[session_id] = stored = self._stored(session_id, known)
+                except DecodeError as exc:  # a part of the state that was not looked at before
+                    raise self.processor.decoder.unreadable(session_id, exc) from exc
+                size += len(stored.state)
         return Checkpoint(
             partition=self.processor.partition,
             offset=offset,
@@ -233,6 +229,14 @@ class _Batch:
             unknown=self.unknown,
             records=self.records,
             size=size,
+        )
+
+    def _stored(self, session: SessionId, known: SessionState) -> Stored:
+        known = with_exact_due(self.rules, known)
+        return Stored(
+            state=self.processor.encode(session, known),
+            due_us=next_due(self.rules, known),
+            config=_met(self.rules, known),
         )
 
     def _configure(self, record: Record, event: ConfigApplied) -> None:
@@ -282,9 +286,12 @@ class _Batch:
         if known is not None and event.offset <= known.offset:
             return
         length = events.event_bytes(record) if record.headers else len(record.value or b"")
-        folded, decided = session.fold(
-            self.rules, event, length=length, params_bytes=self.processor.params_bytes
-        )
+        try:
+            folded, decided = session.fold(
+                self.rules, event, length=length, params_bytes=self.processor.params_bytes
+            )
+        except DecodeError as exc:  # a part of the state that was not looked at before
+            raise self.processor.decoder.unreadable(event.session, exc) from exc
         if isinstance(folded, Unknown):
             self.unknown += 1
             self.settled += folded.settled

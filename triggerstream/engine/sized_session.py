@@ -42,7 +42,8 @@ class SizedSession:
         bounds = rules.current.config.bounds
         self.state = known
         self.length = length
-        self.room = bounds.state_bytes - length
+        size = length if known is None else state.size_at_most(known, length)
+        self.room = bounds.state_bytes - size
         self.resolved_room = bounds.resolved_bytes - length
         self.changed = False
         if known is not None and known.config != rules.current.offset:

@@ -38,11 +38,28 @@ class StateDecoder:
         try:
             return state.decode(value)
         except DecodeError as exc:
-            raise UnreadableStateError(
-                f"{self.name}: the state of session {session!r} cannot be read ({exc}); "
-                f"{advice.rebuild(self.address)}",
-                session=session,
-            ) from exc
+            raise self.unreadable(session, exc) from exc
+
+    def read_lazily(self, session: SessionId, value: bytes) -> SessionState:
+        """Decode the state of ``session``, but many open instances and events when they are looked at.
+
+        Whatever is done with the state may raise DecodeError, which :meth:`unreadable` translates.
+
+        Raises:
+            UnreadableStateError: ``value`` is not a state, or is from a newer release.
+        """
+        try:
+            return state.decode_lazily(value)
+        except DecodeError as exc:
+            raise self.unreadable(session, exc) from exc
+
+    def unreadable(self, session: SessionId, exc: DecodeError) -> UnreadableStateError:
+        """The error for a part of a session's state that cannot be read."""
+        return UnreadableStateError(
+            f"{self.name}: the state of session {session!r} cannot be read ({exc}); "
+            f"{advice.rebuild(self.address)}",
+            session=session,
+        )
 
 
 SOMEWHERE = StateDecoder()

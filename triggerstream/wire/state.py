@@ -8,69 +8,32 @@ rules that types cannot express.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Annotated, NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator
+from copy import copy
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
+from triggerstream.core.blocks import OpenInstances
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.held import Ref, Remembered, place_of
-from triggerstream.core.ids import DIGEST_BYTES, JsonObject, TaskName, TriggerName
-from triggerstream.core.sizes import captured_by_resolved_alone
-from triggerstream.core.slots import captured_refs
-from triggerstream.core.state import (
-    RESOLVED,
-    Arrival,
-    Count,
-    Instance,
-    SessionState,
-    Status,
-    StoredInstant,
-    TaskRecord,
-    TimelineEntry,
-)
-from triggerstream.wire import commands
+from triggerstream.core.held import Remembered, place_of
+from triggerstream.core.ids import JsonObject, TriggerName
+from triggerstream.core.lazy import Block
+from triggerstream.core.state import Arrival, EarlierEvents, Instance, SessionState, TaskRecord
+from triggerstream.wire import blocks, commands
+from triggerstream.wire.blocks import Lines, encode_value
 from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.json import as_object, loads
+from triggerstream.wire.state_reader import StateReader
+from triggerstream.wire.stored_state import StoredRecord, StoredState
 from triggerstream.wire.upcasts import upcast
 
-STATE_VERSION = 2
-
-_Offset: TypeAlias = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
-"""The offset of a record, or -1: before the first."""
-
-
-class _Record(Struct, omit_defaults=True):
-    """A task's instances, each group in the order in which they came into it."""
-
-    next: Count
-    open: list[Instance] = []
-    resolved: list[Instance] = []
-    removed: bool = False
-
-
-class _State(Struct, omit_defaults=True, kw_only=True, rename={"clock_us": "clock", "due_us": "due"}):
-    """A stored state. Fields without a value are left out: an erased session is three numbers."""
-
-    version: Annotated[int, Meta(ge=1)]
-    generation: Count
-    offset: _Offset
-    clock_us: StoredInstant = 0
-    config: _Offset | UnsetType = UNSET
-    due_us: StoredInstant | None = None
-    closed: bool = False
-    unjudged: bool = False
-    refused: Count = 0
-    seen: dict[TriggerName, Arrival] = {}
-    tasks: dict[TaskName, _Record] = {}
-    kept: dict[TriggerName, list[Arrival]] = {}
-    remembered: dict[TaskName, Remembered] = {}
-    digests: dict[TriggerName, bytes] = {}
-    timeouts: Ref = 0
-    holds: Count = 0
-    positions: list[TimelineEntry] = []
+STATE_VERSION = 3
+_SAME_FORM = 2
+"""The oldest version that is read as it is: what later ones have more is absent in it."""
 
 
 class _Version(Struct):
@@ -82,6 +45,8 @@ _HEAD = re.compile(
     % STATE_VERSION
 )
 """The beginning of an encoded state."""
+_REPEATED_BYTES = 64
+"""The names around an instance's leaves and its command, which stand in the columns of a block once."""
 _DELAYED = b'"delayed"'
 _LAST_US = 2**63 - 1
 _UNJUDGED = b'"unjudged":true'
@@ -105,7 +70,7 @@ class StateHeader(NamedTuple):
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(_State)
+_decoder = msgspec.json.Decoder(StoredState)
 _version_decoder = msgspec.json.Decoder(_Version)
 
 
@@ -115,11 +80,88 @@ def encode(state: SessionState) -> bytes:
     Raises:
         DecodeError: a value in it is not JSON.
     """
-    return _encoded(_stored(state))
+    return encode_packed(pack(state))
 
 
-def _stored(state: SessionState) -> _State:
-    stored = _State(
+def pack(state: SessionState) -> SessionState:
+    """The same state in the form in which it is stored, perhaps ``state`` itself.
+
+    Events that nothing needs are dropped, and many open instances and events are in blocks. What was not
+    changed since the state was read is not encoded again.
+
+    Raises:
+        DecodeError: a value in it is not JSON.
+    """
+    for record in state.tasks.values():
+        if len(record.open) > blocks.MOST_INLINE or not isinstance(record.open, dict):
+            state = copy(state)
+            state.tasks = {name: _packed_record(one) for name, one in state.tasks.items()}
+            break
+    if state.kept or state.recent:
+        state = state.collected()
+        state.kept = _in_log_order(
+            {name: blocks.pack_kept(arrivals) for name, arrivals in state.kept.items()}
+        )
+    if len(state.seen) > blocks.MOST_INLINE or not isinstance(state.seen, dict):
+        seen = blocks.pack_seen(state.seen)
+        if seen is not state.seen:
+            state = copy(state)
+            state.seen = seen
+    return state
+
+
+def _in_log_order(kept: dict[TriggerName, EarlierEvents]) -> dict[TriggerName, EarlierEvents]:
+    """The same events, the triggers in the order of their first ones."""
+    return dict(sorted(kept.items(), key=lambda item: _first_place(item[1])))
+
+
+def _first_place(arrivals: EarlierEvents) -> int:
+    # Packed ones are in log order.
+    return min(map(place_of, arrivals)) if isinstance(arrivals, dict) else place_of(next(iter(arrivals)))
+
+
+def size_at_most(state: SessionState, length: int) -> int:
+    """At least the :meth:`EncodedSizes.state` of a packed state whose bytes have ``length``."""
+    size = length
+    for record in state.tasks.values():
+        if not isinstance(record.open, dict):
+            for block in record.open.blocks:
+                leaves = [*block.captured, *block.noted]
+                repeated = len(_encoder.encode((leaves, block.sent))) + len(leaves) + _REPEATED_BYTES
+                size += len(block.keys) * repeated
+    return size
+
+
+def _packed_record(record: TaskRecord) -> TaskRecord:
+    packed = blocks.pack_instances(record.open)
+    if packed is record.open:
+        return record
+    record = copy(record)
+    record.open = packed
+    return record
+
+
+def encode_packed(state: SessionState) -> bytes:
+    """Encode a state that :func:`pack` has returned.
+
+    Raises:
+        DecodeError: a value in it is not JSON.
+    """
+    head = encode_value(_head(state))
+    pieces = [piece for block in _blocks(state) for piece in block.pieces]
+    return b"".join([head, b"\n", *pieces]) if pieces else head
+
+
+def _blocks(state: SessionState) -> Iterator[Block[Any, Any]]:
+    """The blocks of a packed state, in the order of their lines."""
+    for values in (state.seen, *state.kept.values(), *(record.open for record in state.tasks.values())):
+        if not isinstance(values, dict):
+            yield from values.blocks
+
+
+def _head(state: SessionState) -> StoredState:
+    """The head of a packed state."""
+    head = StoredState(
         version=STATE_VERSION,
         generation=state.generation,
         offset=state.offset,
@@ -129,11 +171,12 @@ def _stored(state: SessionState) -> _State:
         closed=state.closed,
         unjudged=state.unjudged,
         refused=state.refused,
-        seen=state.seen,
         tasks={
-            name: _Record(
+            name: StoredRecord(
                 record.next, list(record.open.values()), list(record.resolved.values()), record.removed
             )
+            if isinstance(record.open, dict)
+            else _stored_lines(record, record.open)
             for name, record in state.tasks.items()
         },
         remembered=state.remembered,
@@ -142,21 +185,23 @@ def _stored(state: SessionState) -> _State:
         holds=state.holds,
         positions=state.positions,
     )
-    if state.kept or state.recent:
-        needed = {
-            name: sorted(arrivals.values(), key=lambda one: place_of(one.offset))
-            for name, arrivals in state.needed_events().items()
-        }
-        first = sorted(needed.items(), key=lambda item: place_of(item[1][0].offset))
-        stored.kept = dict(first)
-    return stored
+    if isinstance(state.seen, dict):
+        head.seen = state.seen
+    else:
+        head.seen_lines = blocks.columns_of_seen(state.seen)
+    for name, arrivals in state.kept.items():
+        if isinstance(arrivals, dict):
+            head.kept[name] = sorted(arrivals.values(), key=lambda one: place_of(one.offset))
+        else:
+            head.kept_lines[name] = blocks.length_of_kept(arrivals)
+    return head
 
 
-def _encoded(value: Struct) -> bytes:
-    try:
-        return _encoder.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise DecodeError(f"not a JSON value: {exc}") from exc
+def _stored_lines(record: TaskRecord, instances: OpenInstances) -> StoredRecord:
+    """The record of a task that has many open instances."""
+    columns = blocks.columns_of_instances(instances)
+    inline, resolved = list(instances.changed.values()), list(record.resolved.values())
+    return StoredRecord(record.next, inline, resolved, record.removed, columns)
 
 
 class EncodedSizes:
@@ -172,29 +217,25 @@ class EncodedSizes:
 
     def instance(self, instance: Instance) -> int:
         """Size of an instance without the events that it captured."""
-        return len(_encoded(instance))
+        return len(encode_value(instance))
 
     def arrival(self, arrival: Arrival) -> int:
         """Size of an event as a session stores it."""
-        return len(_encoded(arrival))
+        return len(encode_value(arrival))
 
     def remembered(self, remembered: Remembered) -> int:
         """Size of what the leaves of a task remember."""
-        return len(_encoded(remembered))
+        return len(encode_value(remembered))
 
     def state(self, state: SessionState) -> int:
-        """Size of a state without its resolved instances and the events that only they captured."""
-        stored = _stored(state)
-        stored.due_us = None  # it is exact only where batches end
-        for record in stored.tasks.values():
-            record.resolved = []
-        if over := captured_by_resolved_alone(state):
-            needed = {
-                name: [arrival for arrival in arrivals if (name, arrival.offset) not in over]
-                for name, arrivals in stored.kept.items()
-            }
-            stored.kept = {name: arrivals for name, arrivals in needed.items() if arrivals}
-        return len(_encoded(stored))
+        """Size of a state without its resolved instances and the events that only they captured.
+
+        It is measured with all in the head, so that a bound does not depend on what is stored as lines.
+        """
+        measured = copy(state)
+        measured.due_us = None  # it is exact only where batches end
+        measured.tasks = {name: replace(record, resolved={}) for name, record in state.tasks.items()}
+        return len(encode_value(_without_lines(measured)))
 
 
 def read_header(value: bytes) -> StateHeader | None:
@@ -217,12 +258,12 @@ def trigger_marks(names: Iterable[TriggerName]) -> tuple[bytes, ...]:
 
 
 def named_fields(value: bytes) -> JsonObject:
-    """The fields of a state, with each instance under its id, open or resolved.
+    """The fields of a state, with each instance under its id, open or resolved, and each event in place.
 
     Raises:
         DecodeError: it is no state.
     """
-    fields = as_object(loads(value, depth=STATE_DEPTH), "")
+    fields = as_object(loads(encode_value(_without_lines(decode(value))), depth=STATE_DEPTH), "")
     tasks: JsonObject = {}
     for name, item in as_object(fields.get("tasks", {}), "/tasks").items():
         record = as_object(item, "/tasks")
@@ -235,50 +276,45 @@ def named_fields(value: bytes) -> JsonObject:
     return fields | {"tasks": tasks}
 
 
+def _without_lines(state: SessionState) -> StoredState:
+    """A state of which all is in the head."""
+    state = state.collected() if state.kept or state.recent else copy(state)
+    state.seen = dict(state.seen)
+    if state.kept:
+        state.kept = _in_log_order({name: dict(arrivals) for name, arrivals in state.kept.items()})
+    state.tasks = {name: replace(record, open=dict(record.open)) for name, record in state.tasks.items()}
+    return _head(state)
+
+
 def decode(value: bytes) -> SessionState:
     """Decode a state.
 
     Raises:
         DecodeError: it is not a state, or has a version that this release does not know.
     """
-    stored = _decode_stored(value)
-    state = SessionState(
-        generation=stored.generation,
-        offset=stored.offset,
-        clock_us=stored.clock_us,
-        due_us=stored.due_us,
-        closed=stored.closed,
-        unjudged=stored.unjudged,
-        refused=stored.refused,
-        seen=stored.seen,
-        remembered=stored.remembered,
-        digests=stored.digests,
-        timeouts=stored.timeouts,
-        holds=stored.holds,
-        positions=stored.positions,
-    )
-    for digests in stored.digests.values():
-        if len(digests) % DIGEST_BYTES:
-            raise DecodeError("/digests: must be whole digests of 8 bytes")
-    earlier = {name: {one.offset: one for one in arrivals} for name, arrivals in stored.kept.items()}
-    captured: set[TriggerName] = set()
-    for name, record in stored.tasks.items():
-        state.tasks[name] = _read_record(state, name, record, earlier, captured)
-    state.latest_captured = frozenset(captured)
-    for name, remembered in stored.remembered.items():
-        for trigger, ref in captured_refs(remembered.after):
-            arrival = earlier.get(trigger, {}).get(ref)
-            if arrival is None:
-                raise DecodeError(f"/remembered/{name[:80]}: `kept` has no `{trigger[:80]}` at offset {ref}")
-            state.kept.setdefault(trigger, {})[ref] = arrival
-    if not state.is_empty():
-        if stored.config is UNSET:
-            raise DecodeError("/config: must be an integer of at least -1, is missing")
-        state.config = stored.config
+    state = decode_lazily(value)
+    for block in _blocks(state):
+        for key in block.keys:
+            block.get(key)
     return state
 
 
-def _decode_stored(value: bytes) -> _State:
+def decode_lazily(value: bytes) -> SessionState:
+    """Decode a state, but its lines only when they are looked at.
+
+    Whatever is done with the state may raise DecodeError: a line is damaged.
+
+    Raises:
+        DecodeError: its head is not that of a state, or has a version that this release does not know.
+    """
+    end = value.find(b"\n")
+    if end < 0 or value[end - 1 : end] != b"}":
+        # Also one that people have written in several lines.
+        return StateReader(_decode_stored(value), Lines(value, len(value))).read()
+    return StateReader(_decode_stored(value[:end]), Lines(value, end + 1)).read()
+
+
+def _decode_stored(value: bytes) -> StoredState:
     """The stored form of a state; one that an earlier release wrote is upcast.
 
     Raises:
@@ -293,10 +329,10 @@ def _decode_stored(value: bytes) -> _State:
         raise DecodeError(
             f"/version: {version} is newer than this release, which reads up to {STATE_VERSION}"
         )
-    if stored is not None and version == STATE_VERSION:
+    if stored is not None and version >= _SAME_FORM:
         return stored
     try:
-        return msgspec.convert(upcast(msgspec.json.decode(value), version), _State)
+        return msgspec.convert(upcast(msgspec.json.decode(value), version), StoredState)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise DecodeError(_error_text(exc)) from exc
 
@@ -324,50 +360,3 @@ def _error_text(exc: Exception) -> str:
     for mark, slash in (("[...]", "/…"), ("[", "/"), ("]", ""), (".", "/"), ("`", "")):
         place = place.replace(mark, slash)
     return f"{place}: {what}"
-
-
-def _read_record(
-    state: SessionState,
-    name: TaskName,
-    stored: _Record,
-    earlier: dict[TriggerName, dict[Ref, Arrival]],
-    captured: set[TriggerName],
-) -> TaskRecord:
-    """Convert a task's instances, count them in ``state``, and keep there what they captured of ``earlier``.
-
-    The triggers whose latest event they captured are added to ``captured``.
-    """
-    record = TaskRecord(next=stored.next, removed=stored.removed)
-    for group, items, resolved in (
-        (record.open, stored.open, False),
-        (record.resolved, stored.resolved, True),
-    ):
-        for instance in items:
-            number = instance.number
-            if number >= record.next or number in record.open or number in record.resolved:
-                raise _error(name, instance, "is not below `next`, or stands twice")
-            if (instance.status in RESOLVED) is not resolved:
-                where = "resolved" if resolved else "open"
-                raise _error(name, instance, f"cannot be {instance.status} among the {where}")
-            if instance.status is Status.DELAYED:
-                if instance.waits_from_us is None:
-                    raise _error(name, instance, "is delayed and does not say since when (`waitsFrom`)")
-                if state.due_us is None:
-                    state.due_us = 0  # an earlier release stored no due time
-            for trigger, offset in captured_refs(instance.captured):
-                latest = state.seen.get(trigger)
-                if latest is not None and latest.offset == offset:
-                    captured.add(trigger)
-                    continue
-                arrivals = earlier.get(trigger)
-                if arrivals is None or offset not in arrivals:
-                    what = f"captured `{trigger[:80]}` at offset {offset}"
-                    raise _error(name, instance, f"{what}, which neither `seen` nor `kept` has")
-                state.kept.setdefault(trigger, {})[offset] = arrivals[offset]
-            group[number] = instance
-    state.open_count += len(record.open)
-    return record
-
-
-def _error(task: TaskName, instance: Instance, what: str) -> DecodeError:
-    return DecodeError(f"/tasks/{task[:80]}: instance {instance.number} {what}")

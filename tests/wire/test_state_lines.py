@@ -1,0 +1,156 @@
+"""Many open instances and events of a state are lines after its head."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.core.story import Story
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.ids import TaskName, TriggerName
+from triggerstream.core.state import SessionState
+from triggerstream.wire import blocks, state
+
+Head = dict[str, Any]
+Change = Callable[[Head, list[bytes]], object]
+
+
+def story_of_many() -> Story:
+    """A session with twenty triggers, instances in two statuses, and earlier events."""
+    story = Story({"t": {"after": ["b"], "andEvery": "a", "unless": ["no"], "run": "r"}})
+    for n in range(20):
+        story.fire("a", {"n": n})
+    story.fire("b")
+    for n in range(20):
+        story.fire("a", {"n": n})
+        story.fire(f"other{n}", {"n": n})
+    return story
+
+
+def known_of(story: Story) -> SessionState:
+    """Its state, without what is derived."""
+    assert story.state is not None
+    known = story.state.collected()
+    for record in known.tasks.values():
+        record.takers = None
+    return known
+
+
+def test_instances_and_events_are_lines_once_they_are_many() -> None:
+    known = known_of(story_of_many())
+    head, *lines = state.encode(known).splitlines()
+    fields = json.loads(head)
+    assert "seen" not in fields
+    assert "open" not in fields["tasks"]["t"]
+    columns = fields["tasks"]["t"]["openLines"]
+    shapes = [(one["status"], list(one["captured"]), len(one["numbers"])) for one in columns]
+    assert shapes == [("scheduled", ["a", "b"], 20), ("scheduled", ["b", "a"], 20)]
+    assert len(lines) == 22 + 39 + 40
+    assert state.decode(state.encode(known)) == known
+
+
+def test_few_are_in_the_head() -> None:
+    story = Story({"t": {"after": ["b"], "andEvery": "a", "run": "r"}})
+    for n in range(blocks.MOST_INLINE):
+        story.fire("a", {"n": n})
+    known = known_of(story)
+    assert b"\n" not in state.encode(known)
+    story.fire("a")
+    # The latest event is in the head, the sixteen before it too.
+    assert state.encode(known_of(story)).count(b"\n") == 1 + 17
+
+
+def test_a_state_with_lines_becomes_one_line_once_few_are_left() -> None:
+    story = Story({"t": {"after": [], "andEvery": "a", "run": "r"}, "$bounds": {"resolvedInstances": 1}})
+    for _ in range(blocks.MOST_INLINE + 1):
+        story.fire("a")
+    story.state = state.decode_lazily(state.encode(known_of(story)))
+    story.finished("t#3")
+    known = known_of(story)
+    assert b"openLines" not in state.encode(known)
+    assert list(known.tasks[TaskName("t")].open) == [n for n in range(blocks.MOST_INLINE + 1) if n != 3]
+    assert state.decode(state.encode(known)) == known
+
+
+def test_an_event_that_replaces_another_keeps_its_place() -> None:
+    story = story_of_many()
+    story.state = state.decode_lazily(state.encode(known_of(story)))
+    story.fire("other3", {"n": -1})
+    story.fire("new")
+    known = known_of(story)
+    read = state.decode(state.encode(known))
+    assert list(read.seen) == list(known.seen) == [*story_of_many().state.seen, "new"]  # type: ignore[union-attr]
+    assert read.seen[TriggerName("other3")].data == {"n": -1}
+
+
+def test_fields_have_instances_and_events_in_place() -> None:
+    value = state.encode(known_of(story_of_many()))
+    fields: Any = state.named_fields(value)
+    assert fields["tasks"]["t#25"]["captured"].keys() == {"a", "b"}
+    assert fields["seen"]["other7"]["data"] == {"n": 7}
+    assert len(fields["kept"]["a"]) == 39
+    assert "openLines" not in json.dumps(fields)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda head, _: head["tasks"]["t"].update(next=39),
+        lambda head, _: columns_of(head)["numbers"].reverse(),
+        lambda head, _: columns_of(head)["numbers"].__setitem__(1, 0),
+        lambda head, _: columns_of(head)["numbers"].pop(),
+        lambda head, _: columns_of(head)["numbers"].append(19.5),
+        lambda head, _: columns_of(head)["captured"]["a"].pop(),
+        lambda head, _: columns_of(head)["captured"]["a"].__setitem__(3, 5_000),
+        lambda head, _: columns_of(head)["captured"].update(never=[1] * 20),
+        lambda head, _: columns_of(head)["noted"].update(no=[1]),
+        lambda head, _: columns_of(head).update(status="finished"),
+        lambda head, _: columns_of(head).update(status="running"),
+        lambda head, _: columns_of(head).update(status="odd"),
+        lambda head, _: columns_of(head).update(bytes=columns_of(head)["bytes"] - 1),
+        lambda head, _: columns_of(head).update(bytes=-1),
+        lambda head, _: columns_of(head).pop("bytes"),
+        lambda head, _: columns_of(head).update(sent={"run": ""}),
+        lambda head, _: head["tasks"]["t"].update(openLines=[columns_of(head)] * 3),
+        lambda head, _: head["tasks"]["t"].update(openLines=[{**columns_of(head), "numbers": []}]),
+        lambda head, _: head["seenLines"]["triggers"].__setitem__(0, "b"),
+        lambda head, _: head["seenLines"]["offsets"].pop(),
+        lambda head, _: head["seenLines"]["offsets"].__setitem__(0, 4_000),
+        lambda head, _: head["seenLines"].update(bytes=0),
+        lambda head, _: head.update(seen={"c": {"data": {}, "offset": 1, "time": 1}}),
+        lambda head, _: head.update(kept={"a": [{"data": {}, "offset": 1, "time": 1}]}),
+        lambda head, _: head["keptLines"].update(a=head["keptLines"]["a"] + 1),
+        lambda head, _: head["keptLines"].update(c=10),
+        lambda head, _: head.pop("keptLines"),
+        lambda _, lines: lines.pop(),
+        lambda _, lines: lines.pop(0),
+        lambda _, lines: lines.append(lines[-1]),
+        lambda _, lines: lines.append(b"x"),
+        lambda _, lines: lines.__setitem__(0, b"x" * len(lines[0])),
+        lambda _, lines: lines.__setitem__(30, b" " * len(lines[30])),
+        lambda _, lines: lines.__setitem__(-1, b"\n" * len(lines[-1])),
+        lambda _, lines: lines.reverse(),
+        lambda _, lines: lines.insert(-1, lines.pop()),
+    ],
+)
+def test_lines_and_columns_that_do_not_agree_are_refused(change: Change) -> None:
+    head, *lines = state.encode(known_of(story_of_many())).splitlines()
+    fields: Head = json.loads(head)
+    columns_of(fields).setdefault("noted", {})
+    assert state.decode(joined(fields, lines)) == known_of(story_of_many())
+    change(fields, lines)
+    with pytest.raises(DecodeError):
+        state.decode(joined(fields, lines))
+
+
+def columns_of(head: Head) -> Head:
+    """The columns of the first block of instances."""
+    return head["tasks"]["t"]["openLines"][0]  # type: ignore[no-any-return]
+
+
+def joined(head: Head, lines: list[bytes]) -> bytes:
+    """The bytes of a state."""
+    return b"\n".join([json.dumps(head).encode(), *lines, b""])

@@ -1,0 +1,188 @@
+"""Lazy decoding: values of a state that stay encoded until they are looked at.
+
+A session may have hundreds of open instances, of which an event looks at few. So a state that was read from a
+store holds them in blocks: per block the keys, and a line of JSON for each value. ``wire`` makes the blocks.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, MutableMapping
+from typing import Generic, Self, TypeVar
+
+from triggerstream.core.errors import DecodeError
+
+K = TypeVar("K")
+V = TypeVar("V")
+_FEW = 4
+
+
+class Block(Generic[K, V]):
+    """Encoded values by key, in order. It is never modified: states share it.
+
+    A value is decoded once, and found again by the next state that has the block.
+    """
+
+    __slots__ = ("_decoded", "_index", "_lines", "_pieces", "keys")
+
+    def __init__(
+        self, keys: list[K], *, pieces: tuple[bytes, ...] = (), lines: list[bytes] | None = None
+    ) -> None:
+        """``pieces`` together have a line for each key, with a newline at its end; or ``lines`` are given."""
+        self.keys = keys
+        self._pieces = pieces
+        self._lines = lines
+        self._index: dict[K, int] | None = None
+        self._decoded: dict[K, V] = {}
+
+    @abstractmethod
+    def decode(self, key: K, line: bytes, at: int) -> V:
+        """Decode the value of ``key``, whose place is ``at``.
+
+        Raises:
+            DecodeError: its line is damaged.
+        """
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The encoded values, without newlines.
+
+        Raises:
+            DecodeError: there are more lines than keys, or fewer.
+        """
+        if self._lines is None:
+            self._lines = split_lines(self._pieces, len(self.keys))
+        return self._lines
+
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The encoded values as lines, in pieces."""
+        if not self._pieces:
+            self._pieces = (b"\n".join([*(self._lines or ()), b""]),)
+        return self._pieces
+
+    @property
+    def index(self) -> dict[K, int]:
+        """The places of the keys."""
+        if self._index is None:
+            self._index = dict(zip(self.keys, range(len(self.keys)), strict=True))
+        return self._index
+
+    def __contains__(self, key: object) -> bool:
+        # To look one key up, an index takes longer than the list.
+        return key in (self.keys if self._index is None else self._index)
+
+    def get(self, key: K) -> V | None:
+        """The value of ``key``, decoded; None if it is in no line of this block.
+
+        Raises:
+            DecodeError: see ``decode``.
+        """
+        value = self._decoded.get(key)
+        if value is None:
+            at = self.index.get(key)
+            if at is None:
+                return None
+            value = self._decoded[key] = self.decode(key, self.lines[at], at)
+        return value
+
+
+def split_lines(pieces: tuple[bytes, ...], count: int) -> list[bytes]:
+    """The ``count`` lines that are in ``pieces``, without newlines.
+
+    Raises:
+        DecodeError: there are more, or fewer.
+    """
+    lines = b"".join(pieces).split(b"\n")
+    if len(lines) != count + 1 or lines.pop():
+        raise DecodeError(f"{count} values of the state are not as many lines")
+    return lines
+
+
+class LazyDict(MutableMapping[K, V]):
+    """A dict whose values are decoded when they are looked at; like a dict in all else.
+
+    ``blocks`` have the values as they were read, ``changed`` those that replace them or are new, ``gone`` the
+    keys that were deleted. A copy shares the blocks, so it costs as much as what was changed.
+
+    Looking at a value raises ``DecodeError`` if its line is damaged.
+    """
+
+    __slots__ = ("_count", "blocks", "changed", "gone")
+
+    def __init__(self, blocks: tuple[Block[K, V], ...], changed: dict[K, V] | None = None) -> None:
+        """``changed`` has keys that are in none of the blocks; the blocks have none in common."""
+        self.blocks = blocks
+        self.changed: dict[K, V] = {} if changed is None else changed
+        self.gone: set[K] = set()
+        self._count = len(self.changed) + sum(len(block.keys) for block in blocks)
+
+    def copy(self) -> Self:
+        """A copy with the same values."""
+        copied = object.__new__(type(self))
+        copied.blocks = self.blocks
+        copied.changed = self.changed.copy()
+        copied.gone = self.gone.copy()
+        copied._count = self._count
+        return copied
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.changed or (key not in self.gone and any(key in one for one in self.blocks))
+
+    def __getitem__(self, key: K) -> V:
+        value = self.changed.get(key)
+        if value is None and key not in self.gone:
+            for block in self.blocks:
+                value = block.get(key)
+                if value is not None:
+                    break
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._count += key not in self
+        self.changed[key] = value
+
+    def __delitem__(self, key: K) -> None:
+        if key not in self:
+            raise KeyError(key)
+        self.changed.pop(key, None)
+        if any(key in one for one in self.blocks):
+            self.gone.add(key)
+        self._count -= 1
+
+    def __iter__(self) -> Iterator[K]:
+        """The keys in the order of a dict: by block, then the new ones."""
+        gone = self.gone
+        for block in self.blocks:
+            for key in block.keys:
+                if key in self.changed or key not in gone:
+                    yield key
+        for key in self.changed:
+            if not any(key in one.index for one in self.blocks):
+                yield key
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def is_within(self, keys: set[K]) -> bool:
+        """True if ``keys`` has all keys of this dict."""
+        if self.changed or self.gone:
+            return keys.issuperset(self)
+        return all(keys.issuperset(block.keys) for block in self.blocks)
+
+    def is_intact(self, block: Block[K, V]) -> bool:
+        """True if each value of one of the blocks is as it was read."""
+        if len(self.changed) + len(self.gone) > _FEW:
+            index = block.index.keys()
+            return index.isdisjoint(self.changed) and index.isdisjoint(self.gone)
+        return not any(key in block for key in self.changed) and not any(key in block for key in self.gone)
+
+    def left_in(self, block: Block[K, V]) -> list[int]:
+        """The places in one of the blocks whose values are as they were read."""
+        changed, gone = self.changed, self.gone
+        return [at for at, key in enumerate(block.keys) if key not in changed and key not in gone]

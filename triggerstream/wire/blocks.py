@@ -1,0 +1,374 @@
+"""Blocks of a state: many open instances and events as columns in its head, and lines after it.
+
+What the fold looks for is in the columns: the status, and which event each leaf holds. The rest of an
+instance or event is a line of JSON, which is decoded when it is looked at. Few of them are not worth a block.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from operator import lt
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from triggerstream.core.blocks import EventBlock, InstanceBlock, LazyEvents, OpenInstances
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.held import Holding, Ref, place_of
+from triggerstream.core.ids import LeafName, TriggerName
+from triggerstream.core.lazy import Block, split_lines
+from triggerstream.core.state import (
+    RESOLVED,
+    Arrival,
+    EarlierEvents,
+    Instance,
+    Instances,
+    LatestEvents,
+    Sent,
+    Status,
+)
+from triggerstream.wire.stored_state import InstanceColumns, SeenColumns
+
+MOST_INLINE = 16
+"""Open instances of a task, or events, up to which a state is one line. Decoding so many takes 40 µs."""
+
+_MOST_PIECES = 64
+"""Pieces of a block's lines before they are joined: with each event, a state in memory may add one."""
+
+_MANY = 8
+"""Keys to look up from which on a set is made first."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+_encoder = msgspec.json.Encoder()
+_instance_decoder = msgspec.json.Decoder(Instance)
+_arrival_decoder = msgspec.json.Decoder(Arrival)
+
+
+def encode_value(value: Struct) -> bytes:
+    """A part of a state as JSON.
+
+    Raises:
+        DecodeError: a value in it is not JSON.
+    """
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise DecodeError(f"not a JSON value: {exc}") from exc
+
+
+def _decode(decoder: msgspec.json.Decoder[V], line: bytes) -> V:
+    try:
+        return decoder.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise DecodeError(f"a line of the state: {exc}") from exc
+
+
+class _Arrivals(EventBlock[K]):
+    __slots__ = ()
+
+    def __init__(
+        self,
+        keys: list[K],
+        refs: list[Ref],
+        *,
+        pieces: tuple[bytes, ...] = (),
+        lines: list[bytes] | None = None,
+    ) -> None:
+        super().__init__(keys, pieces=pieces, lines=lines)
+        self.refs = refs
+
+    def decode(self, _: K, line: bytes, at: int) -> Arrival:
+        arrival = _decode(_arrival_decoder, line)
+        if arrival.offset != self.refs[at]:
+            raise DecodeError(f"the line of event {self.refs[at]} of the state is that of {arrival.offset}")
+        return arrival
+
+
+class _Instances(InstanceBlock):
+    __slots__ = ()
+
+    def decode(self, key: int, line: bytes, at: int) -> Instance:
+        instance = _decode(_instance_decoder, line)
+        if (
+            instance.number != key
+            or instance.status is not self.status
+            or (instance.status is Status.DELAYED and instance.waits_from_us is None)
+        ):
+            raise DecodeError(f"the line of instance {key} of the state is that of another, or lacks a part")
+        instance.captured = {leaf: refs[at] for leaf, refs in self.captured.items()}
+        instance.noted = {leaf: refs[at] for leaf, refs in self.noted.items()}
+        instance.sent = self.sent
+        return instance
+
+
+# ---- from a state ---------------------------------------------------------------------------------
+
+
+def pack_instances(instances: Instances) -> Instances:
+    """Open instances in the form in which they are stored: many plain ones in blocks."""
+    if len(instances) <= MOST_INLINE:
+        return instances if isinstance(instances, dict) else dict(instances.items())
+    if isinstance(instances, dict):
+        instances = OpenInstances((), instances)
+    inline: dict[int, Instance] = {}
+    new: dict[_ShapeKey, list[Instance]] = {}
+    for number, instance in sorted(instances.changed.items()):
+        if _is_plain(instance.captured) and _is_plain(instance.noted):
+            new.setdefault(_shape_key(instance), []).append(instance)
+        else:
+            inline[number] = instance
+    if not new and not instances.gone and all(map(instances.is_intact, instances.blocks)):
+        return instances
+    blocks: list[InstanceBlock] = []
+    for block in instances.blocks:
+        added = new.pop(_shape_key(block), ())
+        if not added and instances.is_intact(block):
+            blocks.append(block)
+        else:
+            left = None if instances.is_intact(block) else instances.left_in(block)
+            packed = _changed_block(block, left, added)
+            if packed.keys:
+                blocks.append(packed)
+    for added in new.values():
+        first = added[0]
+        bare = _new_block(first.status, tuple(first.captured), tuple(first.noted), first.sent)
+        blocks.append(_changed_block(bare, None, added))
+    blocks.sort(key=lambda block: block.keys[0])
+    return OpenInstances(tuple(blocks), inline)
+
+
+_ShapeKey: TypeAlias = tuple[Status, tuple[LeafName, ...], tuple[LeafName, ...], bytes]
+
+
+def _shape_key(shape: Instance | InstanceBlock) -> _ShapeKey:
+    sent = b"" if shape.sent is None else encode_value(shape.sent)
+    return shape.status, tuple(shape.captured), tuple(shape.noted), sent
+
+
+def _is_plain(held: dict[LeafName, Holding]) -> bool:
+    return all(type(one) is int for one in held.values())
+
+
+def _new_block(
+    status: Status, captured: Iterable[LeafName], noted: Iterable[LeafName], sent: Sent | None
+) -> InstanceBlock:
+    block = _Instances([], lines=[])
+    block.status, block.sent = status, sent
+    block.captured = {leaf: [] for leaf in captured}
+    block.noted = {leaf: [] for leaf in noted}
+    return block
+
+
+def _changed_block(block: InstanceBlock, left: list[int] | None, added: Sequence[Instance]) -> InstanceBlock:
+    """A block with the instances at ``left`` (None: all) and those ``added``, which have its shape."""
+    lines = _Lines(block, left)
+    columns = [_taken(one, left) for one in (*block.captured.values(), *block.noted.values())]
+    for instance in added:
+        at = bisect(lines.keys, instance.number)
+        lines.insert(at, instance.number, encode_value(replace(instance, captured={}, noted={}, sent=None)))
+        for column, ref in zip(columns, _plain_refs(instance), strict=True):
+            column.insert(at, ref)
+    changed = _Instances(lines.keys, pieces=lines.pieces, lines=lines.lines)
+    changed.status, changed.sent = block.status, block.sent
+    changed.captured = dict(zip(block.captured, columns, strict=False))
+    changed.noted = dict(zip(block.noted, islice(columns, len(block.captured), None), strict=True))
+    return changed
+
+
+def _plain_refs(instance: Instance) -> Iterator[Ref]:
+    for held in (instance.captured, instance.noted):
+        for ref in held.values():
+            if isinstance(ref, int):
+                yield ref
+
+
+def _taken(column: Sequence[V], places: Sequence[int] | None) -> list[V]:
+    """What a column has at ``places``, or all."""
+    return [*column] if places is None else [column[at] for at in places]
+
+
+class _Lines(Generic[K]):
+    """The keys and lines of a block while it is changed: ``pieces``, or ``lines`` once they must be split."""
+
+    def __init__(self, block: Block[K, Any], left: Sequence[int] | None) -> None:
+        self.keys = _taken(block.keys, left)
+        self.pieces: tuple[bytes, ...] = ()
+        self.lines: list[bytes] | None = None
+        if left is None and block.keys:
+            self.pieces = block.pieces
+        else:
+            self.lines = _taken(block.lines, left)
+
+    def insert(self, at: int, key: K, line: bytes) -> None:
+        if self.lines is None and at == len(self.keys):
+            self.pieces = (*self.pieces, line + b"\n")
+            if len(self.pieces) > _MOST_PIECES:
+                self.pieces = (b"".join(self.pieces),)
+        else:
+            self.split().insert(at, line)
+        self.keys.insert(at, key)
+
+    def split(self) -> list[bytes]:
+        if self.lines is None:
+            self.lines = split_lines(self.pieces, len(self.keys))
+            self.pieces = ()
+        return self.lines
+
+
+def pack_seen(seen: LatestEvents) -> LatestEvents:
+    """The latest events of triggers in the form in which they are stored."""
+    if isinstance(seen, dict):
+        if len(seen) <= MOST_INLINE:
+            return seen
+        seen = LazyEvents((), seen)
+    elif len(seen) <= MOST_INLINE:
+        return dict(seen.items())
+    return _pack_events(seen, lambda keys, _: len(keys))
+
+
+def pack_kept(kept: EarlierEvents) -> EarlierEvents:
+    """The earlier events of one trigger in the form in which they are stored: in log order."""
+    if isinstance(kept, dict):
+        if len(kept) <= MOST_INLINE:
+            return kept
+        kept = LazyEvents((), kept)
+    elif len(kept) <= MOST_INLINE:
+        return dict(kept.items())
+    return _pack_events(kept, lambda keys, ref: bisect(keys, place_of(ref), key=place_of))
+
+
+def _pack_events(events: LazyEvents[K], place: Callable[[list[K], K], int]) -> LazyEvents[K]:
+    """``place`` gives the place of a new key among others."""
+    if not events.changed and not events.gone:
+        return events
+    (block,) = events.blocks or (_Arrivals([], []),)
+    # A key that was deleted and came again keeps its place.
+    gone = events.gone - events.changed.keys()
+    left = [at for at, key in enumerate(block.keys) if key not in gone] if gone else None
+    lines, refs = _Lines(block, left), _taken(block.refs, left)
+    known = lines.keys if len(events.changed) < _MANY else set(lines.keys)
+    for key, arrival in events.changed.items():
+        line = encode_value(arrival)
+        if key in known:
+            at = lines.keys.index(key)
+            lines.split()[at], refs[at] = line, arrival.offset
+        else:
+            at = place(lines.keys, key)
+            lines.insert(at, key, line)
+            refs.insert(at, arrival.offset)
+    return LazyEvents((_Arrivals(lines.keys, refs, pieces=lines.pieces, lines=lines.lines),))
+
+
+def _length(block: Block[Any, Any]) -> int:
+    return sum(map(len, block.pieces))
+
+
+def columns_of_seen(seen: LatestEvents) -> SeenColumns | None:
+    """The columns of events that are packed; None if they are inline."""
+    if isinstance(seen, dict):
+        return None
+    (block,) = seen.blocks
+    return SeenColumns(block.keys, block.refs, _length(block))
+
+
+def length_of_kept(kept: LazyEvents[Ref]) -> int:
+    """The length of the lines of packed earlier events."""
+    return sum(map(_length, kept.blocks))
+
+
+def columns_of_instances(instances: Instances) -> list[InstanceColumns]:
+    """The columns of open instances that are packed."""
+    if isinstance(instances, dict):
+        return []
+    return [
+        InstanceColumns(
+            status=block.status,
+            numbers=block.keys,
+            bytes=_length(block),
+            captured=block.captured,
+            noted=block.noted,
+            sent=block.sent,
+        )
+        for block in instances.blocks
+    ]
+
+
+# ---- to a state -----------------------------------------------------------------------------------
+
+
+class Lines:
+    """The lines after the head of a state, of which each block takes its part, in order."""
+
+    def __init__(self, value: bytes, begin: int) -> None:
+        self._value = value
+        self._at = begin
+
+    def take(self, length: int, place: str) -> bytes:
+        """The next lines, which have ``length`` bytes.
+
+        Raises:
+            DecodeError: so many are not there.
+        """
+        lines = self._value[self._at : self._at + length]
+        self._at += length
+        if len(lines) != length or lines[-1:] != b"\n":
+            raise DecodeError(f"{place}: lines of {length} bytes are not there")
+        return lines
+
+    def end(self) -> None:
+        """Check that no line is left.
+
+        Raises:
+            DecodeError: there is one.
+        """
+        if self._at != len(self._value):
+            raise DecodeError("more lines than its blocks have")
+
+
+def read_seen(columns: SeenColumns, lines: Lines) -> LazyEvents[TriggerName]:
+    """The latest events of triggers.
+
+    Raises:
+        DecodeError: columns and lines do not agree.
+    """
+    names = columns.triggers
+    if len(set(names)) != len(names) or len(columns.offsets) != len(names):
+        raise DecodeError("/seenLines: each trigger must be there once, with an offset")
+    body = lines.take(columns.bytes, "/seenLines")
+    return LazyEvents((_Arrivals(names, columns.offsets, pieces=(body,)),))
+
+
+def read_kept(refs: set[Ref], lines: bytes) -> LazyEvents[Ref]:
+    """The earlier events of a trigger, which are those at ``refs``."""
+    in_order = sorted(refs, key=None if min(refs, default=0) >= 0 else place_of)
+    return LazyEvents((_Arrivals(in_order, in_order, pieces=(lines,)),))
+
+
+def read_instances(columns: InstanceColumns, lines: Lines, place: str) -> InstanceBlock:
+    """Open instances of one shape.
+
+    Raises:
+        DecodeError: columns and lines do not agree.
+    """
+    numbers = columns.numbers
+    if columns.status in RESOLVED or not _is_ascending(numbers) or not numbers:
+        raise DecodeError(f"{place}: must be open instances, by number, each once")
+    for column in (*columns.captured.values(), *columns.noted.values()):
+        if len(column) != len(numbers):
+            raise DecodeError(f"{place}: a column must have an offset for each number")
+    block = _Instances(numbers, pieces=(lines.take(columns.bytes, place),))
+    block.status, block.sent = columns.status, columns.sent
+    block.captured, block.noted = columns.captured, columns.noted
+    return block
+
+
+def _is_ascending(numbers: Sequence[int]) -> bool:
+    """True if each number is greater than the one before it."""
+    return all(map(lt, numbers, islice(numbers, 1, None)))

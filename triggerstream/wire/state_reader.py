@@ -1,0 +1,186 @@
+"""The rules of a stored state that its types cannot express: which numbers, events and lines exist."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import UNSET
+
+from triggerstream.core.blocks import OpenInstances
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.held import Ref
+from triggerstream.core.ids import DIGEST_BYTES, TaskName, TriggerName
+from triggerstream.core.slots import captured_refs
+from triggerstream.core.state import RESOLVED, Arrival, Instance, SessionState, Status, TaskRecord
+from triggerstream.wire import blocks
+from triggerstream.wire.blocks import Lines
+from triggerstream.wire.stored_state import SeenColumns, StoredRecord, StoredState
+
+
+class StateReader:
+    """Converts one stored state. ``lines`` are those after its head.
+
+    What the columns of lines say is checked here; a line itself is read when it is looked at.
+    """
+
+    __slots__ = ("_captured", "_earlier", "_held", "_latest", "_lines", "_state", "_stored")
+
+    def __init__(self, stored: StoredState, lines: Lines) -> None:
+        self._stored = stored
+        self._lines = lines
+        self._state = SessionState(
+            generation=stored.generation,
+            offset=stored.offset,
+            clock_us=stored.clock_us,
+            due_us=stored.due_us,
+            closed=stored.closed,
+            unjudged=stored.unjudged,
+            refused=stored.refused,
+            seen=stored.seen,
+            remembered=stored.remembered,
+            digests=stored.digests,
+            timeouts=stored.timeouts,
+            holds=stored.holds,
+            positions=stored.positions,
+        )
+        self._latest: dict[TriggerName, Ref] = {}
+        self._earlier: dict[TriggerName, dict[Ref, Arrival]] = {}
+        self._captured: set[TriggerName] = set()
+        """The triggers whose latest event an instance captured."""
+        self._held: dict[TriggerName, set[Ref]] = {}
+        """The earlier events that are lines and that instances and leaves hold."""
+
+    def read(self) -> SessionState:
+        """The state.
+
+        Raises:
+            DecodeError: it breaks a rule.
+        """
+        stored, state = self._stored, self._state
+        for digests in stored.digests.values():
+            if len(digests) % DIGEST_BYTES:
+                raise DecodeError("/digests: must be whole digests of 8 bytes")
+        self._latest = {name: arrival.offset for name, arrival in stored.seen.items()}
+        if stored.kept:
+            self._earlier = {
+                name: {one.offset: one for one in arrivals} for name, arrivals in stored.kept.items()
+            }
+        if stored.seen_lines is not None:
+            self._read_seen(stored.seen_lines)
+        kept = self._take_kept() if stored.kept_lines else {}
+        for name, record in stored.tasks.items():
+            read = TaskRecord(next=record.next, removed=record.removed)
+            state.tasks[name] = read
+            if record.open_lines:
+                self._read_blocks(name, record, read)
+            for instance in record.open:
+                self._read_instance(name, read, instance)
+                read.open[instance.number] = instance
+            for instance in record.resolved:
+                self._read_instance(name, read, instance, resolved=True)
+                read.resolved[instance.number] = instance
+            state.open_count += len(read.open)
+        state.latest_captured = frozenset(self._captured)
+        for name, remembered in stored.remembered.items():
+            for trigger, ref in captured_refs(remembered.after):
+                if not self._keep(trigger, ref):
+                    place = f"/remembered/{name[:80]}"
+                    raise DecodeError(f"{place}: `kept` has no `{trigger[:80]}` at offset {ref}")
+        if not state.is_empty():
+            if stored.config is UNSET:
+                raise DecodeError("/config: must be an integer of at least -1, is missing")
+            state.config = stored.config
+        for trigger, lines in kept.items():
+            state.kept[trigger] = blocks.read_kept(self._held[trigger], lines)
+        self._lines.end()
+        return state
+
+    def _read_seen(self, columns: SeenColumns) -> None:
+        """Read the latest events of triggers, which are lines."""
+        if self._stored.seen:
+            raise DecodeError("/seenLines: cannot be there beside `seen`")
+        self._state.seen = blocks.read_seen(columns, self._lines)
+        self._latest = dict(zip(columns.triggers, columns.offsets, strict=True))
+
+    def _take_kept(self) -> dict[TriggerName, bytes]:
+        """The lines of earlier events, by trigger."""
+        kept = {}
+        for name, length in self._stored.kept_lines.items():
+            place = f"/keptLines/{name[:80]}"
+            if name in self._earlier:
+                raise DecodeError(f"{place}: cannot be there beside `kept`")
+            kept[name] = self._lines.take(length, place)
+            self._held[name] = set()
+        return kept
+
+    def _read_blocks(self, name: TaskName, stored: StoredRecord, record: TaskRecord) -> None:
+        """Read the open instances of a task that are lines."""
+        place = f"/tasks/{name[:80]}/openLines"
+        found = [blocks.read_instances(columns, self._lines, place) for columns in stored.open_lines]
+        numbers = found[0].keys if len(found) == 1 else {number for block in found for number in block.keys}
+        last = max(block.keys[-1] for block in found)
+        if last >= record.next or len(numbers) < sum(len(block.keys) for block in found):
+            raise DecodeError(f"{place}: a number is not below `next`, or stands twice")
+        record.open = OpenInstances(tuple(found))
+        for block in found:
+            if block.status is Status.DELAYED and self._state.due_us is None:
+                self._state.due_us = 0
+            for leaf, refs in block.captured.items():
+                self._keep_all(TriggerName(leaf), refs, place)
+
+    def _keep_all(self, trigger: TriggerName, refs: Sequence[Ref], place: str) -> None:
+        """Keep the events that a leaf of many instances holds."""
+        earlier = set(refs)
+        latest = self._latest.get(trigger)
+        if latest in earlier:
+            earlier.discard(latest)
+            self._captured.add(trigger)
+        if trigger in self._held:
+            self._held[trigger] |= earlier
+            return
+        for ref in earlier:
+            if not self._keep(trigger, ref):
+                event = f"`{trigger[:80]}` at offset {ref}"
+                raise DecodeError(f"{place}: neither `seen` nor `kept` has {event}")
+
+    def _read_instance(
+        self, name: TaskName, record: TaskRecord, instance: Instance, *, resolved: bool = False
+    ) -> None:
+        """Check an instance in the head, and keep what it captured of earlier events."""
+        number = instance.number
+        if number >= record.next or number in record.open or number in record.resolved:
+            raise _error(name, instance, "is not below `next`, or stands twice")
+        if (instance.status in RESOLVED) is not resolved:
+            where = "resolved" if resolved else "open"
+            raise _error(name, instance, f"cannot be {instance.status} among the {where}")
+        if instance.status is Status.DELAYED:
+            if instance.waits_from_us is None:
+                raise _error(name, instance, "is delayed and does not say since when (`waitsFrom`)")
+            if self._state.due_us is None:
+                self._state.due_us = 0  # an earlier release stored no due time
+        captured = instance.captured
+        if captured.items() <= self._latest.items():
+            # Mostly it holds the latest events: one comparison for all of them.
+            self._captured.update(captured)  # type: ignore[arg-type]  # these leaves have their triggers' names
+            return
+        for trigger, ref in captured_refs(captured):
+            if self._latest.get(trigger) == ref:
+                self._captured.add(trigger)
+            elif not self._keep(trigger, ref):
+                what = f"captured `{trigger[:80]}` at offset {ref}"
+                raise _error(name, instance, f"{what}, which neither `seen` nor `kept` has")
+
+    def _keep(self, trigger: TriggerName, ref: Ref) -> bool:
+        """Keep an earlier event in the state; False if it is not there."""
+        if trigger in self._held:
+            self._held[trigger].add(ref)
+            return True
+        arrival = self._earlier.get(trigger, {}).get(ref)
+        if arrival is None:
+            return False
+        self._state.kept.setdefault(trigger, {})[ref] = arrival
+        return True
+
+
+def _error(task: TaskName, instance: Instance, what: str) -> DecodeError:
+    return DecodeError(f"/tasks/{task[:80]}: instance {instance.number} {what}")

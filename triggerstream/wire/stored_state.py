@@ -1,0 +1,80 @@
+"""The stored form of a state: its head, as msgspec reads and writes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from triggerstream.core.held import Ref, Remembered
+from triggerstream.core.ids import LeafName, TaskName, TriggerName
+from triggerstream.core.state import Arrival, Count, Instance, Sent, Status, StoredInstant, TimelineEntry
+
+Offset: TypeAlias = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+"""The offset of a record, or -1: before the first."""
+
+
+class SeenColumns(Struct):
+    """The latest events of many triggers, each a line. ``bytes``: the length of these lines."""
+
+    triggers: list[TriggerName]
+    offsets: list[Ref]
+    bytes: Count
+
+
+class InstanceColumns(Struct, omit_defaults=True):
+    """Open instances that have one shape, by number, ascending, each a line.
+
+    ``captured`` and ``noted`` have a column of refs for each leaf that holds an event.
+    """
+
+    status: Status
+    numbers: list[Count]
+    bytes: Count
+    captured: dict[LeafName, list[Ref]] = {}
+    noted: dict[LeafName, list[Ref]] = {}
+    sent: Sent | None = None
+
+
+class StoredRecord(Struct, omit_defaults=True, rename={"open_lines": "openLines"}):
+    """A task's instances, each group by number. ``open_lines``: those of the open ones that are lines."""
+
+    next: Count
+    open: list[Instance] = []
+    resolved: list[Instance] = []
+    removed: bool = False
+    open_lines: list[InstanceColumns] = []
+
+
+class StoredState(
+    Struct,
+    omit_defaults=True,
+    kw_only=True,
+    rename={"clock_us": "clock", "due_us": "due", "seen_lines": "seenLines", "kept_lines": "keptLines"},
+):
+    """The head of a stored state. Fields without a value are left out: an erased session is three numbers.
+
+    The lines that follow it are those of ``seen_lines``, of ``kept_lines``, and of the tasks, in this order.
+    """
+
+    version: Annotated[int, Meta(ge=1)]
+    generation: Count
+    offset: Offset
+    clock_us: StoredInstant = 0
+    config: Offset | UnsetType = UNSET
+    due_us: StoredInstant | None = None
+    closed: bool = False
+    unjudged: bool = False
+    refused: Count = 0
+    seen: dict[TriggerName, Arrival] = {}
+    tasks: dict[TaskName, StoredRecord] = {}
+    kept: dict[TriggerName, list[Arrival]] = {}
+    remembered: dict[TaskName, Remembered] = {}
+    digests: dict[TriggerName, bytes] = {}
+    timeouts: Ref = 0
+    holds: Count = 0
+    positions: list[TimelineEntry] = []
+    seen_lines: SeenColumns | None = None
+    kept_lines: dict[TriggerName, Count] = {}
+    """The length of the lines of a trigger's earlier events, if they are many: all that instances and leaves
+    hold, in log order."""
