@@ -8,26 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from triggerstream.core.held import Holding, Ref
 from triggerstream.core.ids import LeafName, TriggerName
+from triggerstream.core.instances import Arrival, Instance, Sent, Status
 from triggerstream.core.lazy import Block, LazyDict
-
-if TYPE_CHECKING:
-    from triggerstream.core.state import (
-        Arrival,  # noqa: F401 - named in base classes
-        Instance,
-        Instances,
-        LatestEvents,
-        Sent,
-        Status,
-    )
 
 K = TypeVar("K")
 
 
-class EventBlock(Block[K, "Arrival"]):
+class EventBlock(Block[K, Arrival]):
     """Events of a state. ``refs`` has the ref of each, in the order of the keys."""
 
     __slots__ = ("refs",)
@@ -35,7 +26,7 @@ class EventBlock(Block[K, "Arrival"]):
     refs: list[Ref]
 
 
-class LazyEvents(LazyDict[K, "Arrival"]):
+class LazyEvents(LazyDict[K, Arrival]):
     """Many events of a state."""
 
     __slots__ = ()
@@ -43,7 +34,7 @@ class LazyEvents(LazyDict[K, "Arrival"]):
     blocks: tuple[EventBlock[K], ...]
 
 
-class InstanceBlock(Block[int, "Instance"]):
+class InstanceBlock(Block[int, Instance]):
     """Open instances of one task that have one shape, by number, ascending.
 
     ``captured`` and ``noted`` have a column for each leaf that holds an event: the refs, in the order of the
@@ -58,11 +49,11 @@ class InstanceBlock(Block[int, "Instance"]):
     sent: Sent | None
 
 
-Shape: TypeAlias = "Instance | InstanceBlock"
+Shape: TypeAlias = Instance | InstanceBlock
 """An instance, or a block that stands for several: ``status``, and ``captured`` and ``noted`` by leaf."""
 
 
-class OpenInstances(LazyDict[int, "Instance"]):
+class OpenInstances(LazyDict[int, Instance]):
     """Many open instances of a task by number, ascending."""
 
     __slots__ = ()
@@ -106,6 +97,12 @@ class OpenInstances(LazyDict[int, "Instance"]):
             is_intact = self.is_intact(block)
             for leaf, refs in block.captured.items():
                 yield TriggerName(leaf), refs if is_intact else [refs[at] for at in self.left_in(block)]
+
+
+Instances: TypeAlias = dict[int, Instance] | OpenInstances
+"""Open instances of a task, by number. Many that were read from a store are decoded when looked at."""
+LatestEvents: TypeAlias = dict[TriggerName, Arrival] | LazyEvents[TriggerName]
+EarlierEvents: TypeAlias = dict[Ref, Arrival] | LazyEvents[Ref]
 
 
 def instances_where(instances: Instances, test: Callable[[Shape], bool]) -> list[Instance]:

@@ -10,193 +10,56 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from copy import copy
-from enum import Enum, StrEnum
-from typing import Annotated, TypeAlias, assert_never
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from triggerstream.core.blocks import LazyEvents, OpenInstances, latest_ref
-from triggerstream.core.effects import Reason, Why
-from triggerstream.core.held import EventTime, Holding, InSequence, Ref, Remembered
-from triggerstream.core.ids import ConfigHash, Json, JsonObject, LeafName, TaskName, TriggerName
+from triggerstream.core.blocks import EarlierEvents, Instances, LatestEvents, latest_ref
+from triggerstream.core.held import EventTime, InSequence, Ref, Remembered
+from triggerstream.core.ids import JsonObject, LeafName, TaskName, TriggerName
+from triggerstream.core.instances import (
+    DECIDED,
+    RESOLVED,
+    WAITING,
+    Arrival,
+    Count,
+    Instance,
+    NoEffect,
+    Sent,
+    Stage,
+    Status,
+    StoredEffect,
+    StoredInstant,
+    Text,
+    TimelineEntry,
+    stage_of,
+)
 from triggerstream.core.merge import deep_merge, merge_under_each
 from triggerstream.core.slots import brought, captured_refs
 
-
-class Status(StrEnum):
-    """The status of an instance (R1.6). Open: up to and with FAILED; the others are resolved."""
-
-    UNSTARTED = "unstarted"
-    DELAYED = "delayed"
-    HELD = "held"
-    SCHEDULED = "scheduled"
-    RUNNING = "running"
-    FAILED = "failed"
-    FINISHED = "finished"
-    SKIPPED = "skipped"
-    REPLAYED = "replayed"
-    ABANDONED = "abandoned"
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
-
-
-class Stage(Enum):
-    """Part of an instance's life that its status belongs to (R1.6). Open: all but RESOLVED."""
-
-    WAITING = "waiting"
-    DECIDED = "decided"
-    FAILED = "failed"
-    RESOLVED = "resolved"
-
-
-def stage_of(status: Status) -> Stage:
-    """The stage of a status."""
-    match status:
-        case Status.UNSTARTED | Status.DELAYED | Status.HELD:
-            return Stage.WAITING
-        case Status.SCHEDULED | Status.RUNNING:
-            return Stage.DECIDED
-        case Status.FAILED:
-            return Stage.FAILED
-        case (
-            Status.FINISHED
-            | Status.SKIPPED
-            | Status.REPLAYED
-            | Status.ABANDONED
-            | Status.EXPIRED
-            | Status.CANCELLED
-        ):
-            return Stage.RESOLVED
-        case _ as never:
-            assert_never(never)
-
-
-WAITING, DECIDED, RESOLVED = (
-    frozenset(status for status in Status if stage_of(status) is stage)
-    for stage in (Stage.WAITING, Stage.DECIDED, Stage.RESOLVED)
-)
-
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-StoredInstant: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-"""Microseconds since the Unix epoch."""
-Text: TypeAlias = Annotated[str, Meta(min_length=1)]
-
-
-class NoEffect(StrEnum):
-    """Kind of an event that changed nothing in its session."""
-
-    REFUSED = "refused"
-    IGNORED = "ignored"
-
-
-StoredEffect: TypeAlias = str | tuple[NoEffect, Why, str] | None
-"""Effect of an event if its type is not enough: text for people; or why the event changed nothing, and that
-as text."""
-TimelineEntry: TypeAlias = tuple[Count, str, EventTime, StoredEffect]
-"""An entry of a session's timeline: offset, type, event time, effect. A bare tuple, as on the wire: 50
-objects would cost 7 µs to encode."""
-
-
-class Arrival(Struct, omit_defaults=True, kw_only=True, rename={"time_us": "time"}):
-    """An event of a trigger as a session keeps it: its kwargs, position, event time, and id if it had one."""
-
-    data: JsonObject
-    offset: Ref
-    time_us: EventTime
-    id: str | None = None
-    source: str | None = None
-
-
-class Sent(
-    Struct,
-    omit_defaults=True,
-    kw_only=True,
-    rename={"expires_us": "expires", "per_element": "perElement", "per_member": "perMember"},
-):
-    """The parts of an instance's command, so that a resend is the same whatever changed since."""
-
-    run: Text
-    config: Annotated[ConfigHash, Meta(min_length=1)]
-    params: JsonObject = {}
-    per_element: tuple[LeafName, ...] = ()
-    """The leaves whose ``params`` are merged under each element of their list."""
-    per_member: tuple[LeafName, ...] = ()
-    """The leaves whose ``params`` are merged under each member of their object."""
-    queue: str | None = None
-    priority: Count | None = None
-    expires_us: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
-
-
-class Instance(
-    Struct,
-    omit_defaults=True,
-    kw_only=True,
-    rename={
-        "created_us": "created",
-        "changed_us": "changed",
-        "clone_of": "cloneOf",
-        "waits_from_us": "waitsFrom",
-        "waits_us": "waits",
-        "decided_us": "decided",
-        "decided_at": "decidedAt",
-        "started_us": "started",
-        "ended_us": "ended",
-        "made_by": "madeBy",
-        "opened_us": "opened",
-        "satisfied_us": "satisfied",
-        "repeat_of": "repeatOf",
-        "held_no": "heldNo",
-    },
-):
-    """One execution record of a task in a session.
-
-    ``captured`` holds the events that the leaves of ``after`` took, ``noted`` those of ``unless``.
-    ``kwargs`` replaces the captured data if an operator or the task gave it. ``waits_from_us`` is the start
-    instant of the wait of a delayed instance; the wait is ``waits_us`` where the task named it, else derived
-    from the configuration. ``decided_at`` is the offset of the event in whose fold the command was decided.
-    ``reason`` is the engine's, ``note`` an operator's, with the name. ``made_by`` is the offset of the event
-    or configuration that made it, or its first origin; None if it can be derived (R4.13).
-
-    ``opened_us`` is the instant of the first event of ``after``, if an event of ``unless`` made the instance;
-    0: there was none yet. ``satisfied_us`` is the instant at which the condition was satisfied, if a wait
-    followed. ``repeats`` counts the rounds before this one, ``repeat_of`` is the instance of the round
-    before. ``held_no`` gives the order in which instances were held.
-    """
-
-    number: Count
-    status: Status
-    created_us: StoredInstant
-    changed_us: StoredInstant
-    captured: dict[LeafName, Holding] = {}
-    noted: dict[LeafName, Holding] = {}
-    kwargs: JsonObject | None = None
-    attempt: Count = 0
-    retries: Count = 0
-    clone_of: Count | None = None
-    waits_from_us: StoredInstant | None = None
-    waits_us: Count | None = None
-    decided_us: StoredInstant | None = None
-    decided_at: Count | None = None
-    started_us: StoredInstant | None = None
-    ended_us: StoredInstant | None = None
-    sent: Sent | None = None
-    reason: Reason | None = None
-    note: str | None = None
-    result: Json = None
-    error: str | None = None
-    metadata: JsonObject | None = None
-    made_by: Ref | None = None
-    opened_us: StoredInstant | None = None
-    satisfied_us: StoredInstant | None = None
-    repeats: Count = 0
-    repeat_of: Count | None = None
-    held_no: Count | None = None
-
-
-Instances: TypeAlias = dict[int, Instance] | OpenInstances
-"""Open instances of a task, by number. Many that were read from a store are decoded when looked at."""
-LatestEvents: TypeAlias = dict[TriggerName, Arrival] | LazyEvents[TriggerName]
-EarlierEvents: TypeAlias = dict[Ref, Arrival] | LazyEvents[Ref]
+__all__ = [
+    "DECIDED",
+    "RESOLVED",
+    "WAITING",
+    "Arrival",
+    "Count",
+    "EarlierEvents",
+    "Instance",
+    "Instances",
+    "LatestEvents",
+    "NoEffect",
+    "Sent",
+    "SessionState",
+    "Stage",
+    "Status",
+    "StoredEffect",
+    "StoredInstant",
+    "TaskPlaces",
+    "TaskRecord",
+    "Text",
+    "TimelineEntry",
+    "stage_of",
+]
+"""With the values that a state consists of (:mod:`triggerstream.core.instances`)."""
 
 
 class TaskPlaces(Struct):
