@@ -100,13 +100,13 @@ recipes: install ## Write the outputs in docs/recipes.md anew, by running its co
 	@$(BIN)/python -m tests.recipes
 
 # Of all parts, or of PART=…; interrupted, it goes on where it was. ROUNDS=3 EVENTS=100000 is less, BASE=0ff2d74 another
-# commit to compare with, FRESH=1 measures again. make bench PART=--help says what each part is.
+# commit to compare with, FRESH=1 measures again.
 BENCH_ARGS = $(PART) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) $(if $(BASE),--base $(BASE)) \
 	$(if $(SESSIONS),--sessions $(SESSIONS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FRESH),--fresh)
-bench: install ## Measure all, or PART=core plain timers backtest embedded latency before kafka kafka-scattered kafka-intervals kafka-workers kafka-200 kafka-large kafka-limits kafka-latency
+bench: install ## Measure all parts, or one: PART=kafka; PART=--help lists them
 	@$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
-bench-long: install ## Measure what takes long, or PART=web recovery memory; MINUTES=60 and SESSIONS=1000000 set how long
+bench-long: install ## Measure what takes long, or PART=memory MINUTES=60; PART=recovery SESSIONS=1000000
 	@$(BIN)/python -m tests.benchmarks --long $(BENCH_ARGS)
 
 demo: install ## Run the demonstration

@@ -7,6 +7,7 @@ same commit found is kept in ``build/bench``, also when interrupted; ``--fresh``
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ from tests.benchmarks import (
 )
 from tests.benchmarks.journal import Fields, Journal
 from tests.benchmarks.rows import Row, table, write
+from tests.support.environment import forget_settings, keep_bytecode
 
 ROWS = Path("build/bench.json")
 JOURNALS = Path("build/bench")
@@ -167,6 +169,8 @@ def main(words: Sequence[str]) -> int:
         base=given.base,
     )
     chosen = given.parts or [name for name, part in PARTS.items() if part.is_long == given.long]
+    forget_settings(os.environ)
+    keep_bytecode(os.environ)  # else a process compiles all modules at each start
     print(machine.describe(), flush=True)
     if not machine.interpreter().has_pgo:
         print("The worker is about 1.25 x as fast on a Python built with PGO: make clean install", flush=True)

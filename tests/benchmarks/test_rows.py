@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -132,9 +134,27 @@ def test_a_part_is_measured_once_on_a_commit(
     assert "small, part 1 of 1" in printed
 
 
-def test_the_help_of_make_names_every_part() -> None:
-    lines = (ROOT / "Makefile").read_text().splitlines()
-    for target, is_long in (("bench", False), ("bench-long", True)):
-        (said,) = [line for line in lines if line.startswith(f"{target}: ")]
-        named = [name for name, part in program.PARTS.items() if part.is_long == is_long]
-        assert f"PART={' '.join(named)}" in said
+def test_the_help_lists_every_part_with_its_target(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        program.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    for name, part in program.PARTS.items():
+        target = "make bench-long" if part.is_long else "make bench"
+        (said,) = [line for line in lines if line.startswith(f"  {name} ")]
+        assert f"({target}, {part.minutes:g} min)" in said
+
+
+def test_the_makefile_passes_its_variables_on() -> None:
+    words = ["PART=kafka", "ROUNDS=3", "EVENTS=800", "BASE=0ff2d74", "FRESH=1", "MINUTES=1", "SESSIONS=9"]
+    dry = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "bench", *words],
+        cwd=ROOT,
+        env={**os.environ, "MAKELEVEL": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    given = dry.stdout.splitlines()[-1].split("tests.benchmarks ")[1].split()
+    assert " ".join(given) == (
+        "kafka --rounds 3 --events 800 --base 0ff2d74 --sessions 9 --minutes 1 --fresh"
+    )
