@@ -141,7 +141,11 @@ def test_what_time_decides_beyond_the_bound_of_one_event_fails() -> None:
 def test_topics_and_producers_take_the_longest_records() -> None:
     bounds = Bounds()
     topics = Topics.of(APP)
-    most = {wanted.name: wanted.at_least["max.message.bytes"] for wanted in required_settings_of(topics)}
+    most = {
+        wanted.name: wanted.at_least["max.message.bytes"]
+        for wanted in required_settings_of(topics)
+        if wanted.name != topics.owners  # claims are short
+    }
     assert most[topics.changelog] > longest_state()
     assert most[topics.commands] > bounds.command_bytes
     assert most[topics.dead_letters] > EVENT_BYTES
