@@ -64,6 +64,11 @@ def _named_paths(page: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_id)
+def test_a_page_has_no_conflict_of_a_merge(page: Path) -> None:
+    assert not re.findall(r"^(?:<{7}|={7}$|>{7}).*", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_id)
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
         if "://" in link:

@@ -55,7 +55,7 @@ _COLLECTED = 1_000
 _COLLECTED_AGAIN = 2
 """Unneeded events are dropped again when the kept ones are this many times the needed ones."""
 _RECENT = 32
-"""LatestEvents after which ``kept`` is copied: with a thousand events in it, a copy takes 3 µs."""
+"""Events after which ``kept`` is copied: with a thousand events in it, a copy takes 3 µs."""
 
 
 class Draft:

@@ -137,7 +137,7 @@ class SessionState(Struct, kw_only=True):
     latest_captured: frozenset[TriggerName] = frozenset()
     """The triggers whose event in ``seen`` an instance may have captured; derived, not stored."""
     recent: dict[tuple[TriggerName, Ref], Arrival] = {}
-    """LatestEvents that are to be added to ``kept``, few enough to be copied for each event; not stored."""
+    """Events that are to be added to ``kept``, few enough to be copied for each event; not stored."""
     collect_at: int = 0
     """Number of kept events below which unneeded ones are not looked for again; not stored."""
 
