@@ -27,6 +27,7 @@ from tests.benchmarks import (
     kafka_latency,
     kafka_memory,
     kafka_recovery,
+    kafka_sharing,
     latency,
     machine,
     open_instances,
@@ -102,6 +103,11 @@ def _memory(journal: Journal, settings: Settings) -> list[Row]:
     return _kept(journal, {"minutes": minutes}, partial(kafka_memory.run, minutes))
 
 
+def _sharing(journal: Journal, settings: Settings) -> list[Row]:
+    commit = baseline.commit_of(settings.base) if settings.base else baseline.base()
+    return _kept(journal, {"sharing against": commit}, partial(kafka_sharing.run, commit))
+
+
 _ABOUT = {
     "kafka": "worker, quix-streams and Kafka Streams, lean and with the same content, sessions in bursts",
     "kafka-scattered": "the same, each event of another session than the one before",
@@ -127,6 +133,9 @@ PARTS: dict[str, Part] = {
         for one in kafka.COMPARISONS
     },
     "kafka-latency": Part(about="latency at 100 events/s", minutes=2, run=once(kafka_latency.run)),
+    "kafka-sharing": Part(
+        about="transactions and sockets at 100 events/s, beside commit BASE", minutes=3, run=_sharing
+    ),
     "web": Part(about="pages of two workers, 200,000 sessions", minutes=5, run=once(web.run), is_long=True),
     "recovery": Part(about="ready and fail-over, 1,000,000 sessions", minutes=8, run=_recovery, is_long=True),
     "memory": Part(about="memory at 2,000 events/s, MINUTES=60", minutes=62, run=_memory, is_long=True),

@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from aiokafka import AIOKafkaProducer
+
 from tests.adapters.faust.workers import Stage, read_all
 from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.kafka.fencing import KafkaFencing
@@ -21,6 +23,7 @@ from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.stopping import stop
+from triggerstream.adapters.kafka.transaction_group import TransactionGroup
 from triggerstream.adapters.memory import MemoryStateStore
 from triggerstream.engine.partitioned.claims import Claimant, Claims, FencedOwner, ids_of
 from triggerstream.engine.partitioned.ownership import Owner
@@ -94,18 +97,25 @@ class NoFencing(PausingFencing):
         return [FencedOwner(id=id_, producer=0, epoch=0) for id_ in ids]
 
 
+class _Group(TransactionGroup):
+    pauses: Pauses
+
+    async def _started(self, id_: FencedOwner) -> AIOKafkaProducer:
+        producer = await super()._started(id_)
+        commit = producer.commit_transaction
+
+        async def after_a_pause() -> None:
+            await self.pauses.around(commit())
+
+        producer.commit_transaction = after_a_pause
+        return producer
+
+
 class _Ledger(KafkaLedger):
     pauses: Pauses
 
     async def start(self) -> None:
-        if self._producer is None:
-            await self.pauses.around(super().start())
-            commit = self._started().commit_transaction
-
-            async def after_a_pause() -> None:
-                await self.pauses.around(commit())
-
-            self._started().commit_transaction = after_a_pause
+        await self.pauses.around(super().start())
 
     async def extent(self) -> Extent:
         return await self.pauses.around(super().extent())
@@ -134,13 +144,23 @@ class Process:
         self.topic = _Topic(storm.stage.connection, storm.stage.app)
         self.fencing = storm.fencing(storm.stage.connection, storm.stage.app)
         self.topic.pauses = self.fencing.pauses = self.pauses
-        self.ledgers: list[_Ledger] = []
+        self.groups: list[_Group] = []
         self.owner = Owner(self._partition, self._claims)
         self.opening = asyncio.create_task(self._run())
 
     def _claims(self, numbers: Sequence[int], generation: int) -> Claims:
+        ids = ids_of(self.storm.stage.app, numbers, count=2)
+        group = _Group(
+            connection=self.storm.stage.connection,
+            app=self.storm.stage.app,
+            fencing=self.fencing,
+            ids=list(ids),
+            partitions=numbers,
+        )
+        group.pauses = self.pauses
+        self.groups.append(group)
         return Claims(
-            ids=ids_of(self.storm.stage.app, numbers),
+            ids=ids,
             owners=self.topic,
             fencing=self.fencing,
             claimant=Claimant(host="storm", pid=1),
@@ -148,18 +168,17 @@ class Process:
             generation=generation,
         )
 
-    def _partition(self, number: int, id_: OwnerId) -> Partition:
+    def _partition(self, number: int, _: OwnerId) -> Partition:
         stage = self.storm.stage
         ledger = _Ledger(
             connection=stage.connection,
             app=stage.app,
             topics=stage.topics,
             partition=number,
-            id_=id_,
+            group=self.groups[-1],
             fencing=self.fencing,
         )
         ledger.pauses = self.pauses
-        self.ledgers.append(ledger)
         return Partition(
             processor=Processor(app=stage.app, partition=number, partitions=stage.partitions),
             ledger=ledger,
@@ -221,9 +240,10 @@ class Process:
         self.opening.cancel()
         await asyncio.wait([self.opening])
         await self.topic.close()
-        for ledger in self.ledgers:
-            if ledger._producer is not None:  # noqa: SLF001 - a killed process closes nothing
-                await stop(ledger._producer, timeout_s=0.2)  # noqa: SLF001 - as above
+        for group in self.groups:
+            for shared in group._shared:  # noqa: SLF001 - a killed process finishes nothing
+                await stop(shared.producer, timeout_s=0.2)
+            await group.close()
 
 
 class Storm:

@@ -138,9 +138,8 @@ class Process:
 
     def assign(self, *numbers: int, together: bool = False) -> Mapping[OwnerId, Sequence[int]]:
         """Ids for an assignment: one for each partition, or one for all of them."""
-        ids = ids_of(APP, numbers)
-        if together:
-            ids = {next(iter(ids)): numbers}
+        each = [numbers] if together else [(number,) for number in numbers]
+        ids = {id_: of for some in each for id_, of in ids_of(APP, some).items()}
         self.ids = ids
         self.claims = Claims(
             ids=ids,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
 from tests.support.waiting import eventually
-from triggerstream.engine.partitioned.turns import TransactionTurns
+from triggerstream.engine.partitioned.turns import SPACING_S, TransactionTurns
 
 
 class Members:
@@ -133,3 +134,12 @@ async def test_a_cancelled_member_holds_up_nobody(late: bool) -> None:  # noqa: 
     members.join("b", at_once=True)
     await members.are("b")
     await members.close()
+
+
+async def test_turns_that_nobody_hurries_keep_their_distance() -> None:
+    """So at most 50 transactions a second: a busy machine can only make them fewer."""
+    turns, begun = TransactionTurns(), list[float]()
+    for _ in range(10):
+        async with turns.turn():
+            begun.append(turns._next)  # noqa: SLF001 - entering may be late, the beginning is not
+    assert min(after - before for before, after in pairwise(begun)) > 0.99 * SPACING_S

@@ -16,6 +16,7 @@ from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
 from triggerstream.adapters.kafka.topics import Topics, address_of
+from triggerstream.adapters.kafka.transaction_group import PRODUCERS, SPARES, TransactionGroup
 from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import Pace
@@ -46,13 +47,20 @@ class PartitionFactory:
     configurations: ConfigurationCache = field(default_factory=ConfigurationCache)
     pace: Pace = field(default_factory=Pace)
     transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
-    turns: TransactionTurns = field(default_factory=TransactionTurns)
+    turns: TransactionTurns = field(default_factory=lambda: TransactionTurns(most=PRODUCERS))
+    _groups: dict[OwnerId, TransactionGroup] = field(default_factory=dict)
+    """The group of the assignment that was claimed last, by the id under which its partitions are made."""
 
     def claims(self, numbers: Sequence[int], generation: int) -> Claims:
         """The claims of an assignment; nothing is claimed yet."""
         app = self.settings.app
+        ids = ids_of(app, numbers, count=PRODUCERS + SPARES)
+        self._groups.clear()
+        self._groups[next(iter(ids))] = TransactionGroup(
+            connection=self.connection, app=app, fencing=self.fencing, ids=list(ids), partitions=numbers
+        )
         return Claims(
-            ids=ids_of(app, numbers),
+            ids=ids,
             owners=self.owners,
             fencing=self.fencing,
             claimant=Claimant(host=socket.gethostname(), pid=os.getpid()),
@@ -78,7 +86,7 @@ class PartitionFactory:
                 app=settings.app,
                 topics=topics,
                 partition=number,
-                id_=id_,
+                group=self._groups[id_],
                 fencing=self.fencing,
                 member=settings.instance_id if settings.lasting else None,
             ),

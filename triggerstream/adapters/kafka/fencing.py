@@ -69,6 +69,19 @@ class KafkaFencing:
         self.ends = PartitionEnds(connection)
         self._finishing = asyncio.Lock()
 
+    async def initialise(self, ids: Collection[OwnerId], *, transaction_s: float) -> Sequence[FencedOwner]:
+        """Initialise new ``ids`` for this process. Never call it again for one of them: it lifts a fence.
+
+        Raises:
+            LogError: it is unknown whether they are initialised.
+        """
+        async with (
+            translate_errors("transactional ids cannot be initialised", timeout_s=FENCE_S),
+            self._connection.client() as client,
+        ):
+            limit, time_ms = asyncio.Semaphore(_PARALLEL), round(transaction_s * 1000)
+            return await asyncio.gather(*(_fenced(client, id_, limit, time_ms=time_ms) for id_ in ids))
+
     async def fence(self, ids: Collection[OwnerId]) -> Sequence[FencedOwner]:
         async with (
             translate_errors("former owners cannot be fenced", timeout_s=FENCE_S),
@@ -136,8 +149,10 @@ def own_places(topics: Topics, partition: int) -> list[TopicPartition]:
     ]
 
 
-async def _fenced(client: AIOKafkaClient, id_: OwnerId, limit: asyncio.Semaphore) -> FencedOwner:
-    call = Call(InitProducerIdRequest_v0, transactional_id=id_, transaction_timeout_ms=_TRANSACTION_MS)
+async def _fenced(
+    client: AIOKafkaClient, id_: OwnerId, limit: asyncio.Semaphore, *, time_ms: int = _TRANSACTION_MS
+) -> FencedOwner:
+    call = Call(InitProducerIdRequest_v0, transactional_id=id_, transaction_timeout_ms=time_ms)
     async with limit:
         answer = await _ask(client, id_, call)
     return FencedOwner(id=id_, producer=answer.producer_id, epoch=answer.producer_epoch)

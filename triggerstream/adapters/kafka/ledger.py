@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import IllegalOperation, ProducerFenced, TopicAuthorizationFailedError
+from aiokafka.errors import TopicAuthorizationFailedError
 from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
@@ -21,23 +21,20 @@ from triggerstream.adapters.kafka.group import group_commits, group_offsets
 from triggerstream.adapters.kafka.layout import newest_mark
 from triggerstream.adapters.kafka.records import STUCK_READ_S, read_range, reader_of
 from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
+from triggerstream.adapters.kafka.sending import Entry, send
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.adapters.kafka.transaction_ends import first_event, is_aborted_across, last_ended
+from triggerstream.adapters.kafka.transaction_group import TRANSACTION_S, TransactionGroup
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.partitioned.claims import FencedOwner
 from triggerstream.engine.partitioned.ports import Commit, Extent
 from triggerstream.wire import commands
 from triggerstream.wire.claims import OwnerId
-from triggerstream.wire.records import Headers, NewRecord
+from triggerstream.wire.records import NewRecord
 
-LEDGER_TRANSACTION_S = 60.0
-"""A coordinator aborts a transaction that takes longer. The next owner aborts the transaction of a dead
-worker earlier, so nobody waits for this time: it only limits how slow brokers may be."""
-_REASON_S = 2.0
 _EXTENT_S = 60.0
 """Several requests, which are each tried again after 10 s."""
 _SEEN_S = 2.0
@@ -45,20 +42,12 @@ _GROUP_S = 30.0
 """A cluster makes its coordinators when they are first asked for."""
 
 
-class _Entry(NamedTuple):
-    """An entry of a changelog. An entry without a value deletes its key."""
-
-    key: bytes
-    value: bytes | None
-    headers: Headers = ()
-
-
 class KafkaLedger:
-    """A :class:`triggerstream.engine.partitioned.ports.Ledger`: one transactional producer for one partition.
+    """A :class:`triggerstream.engine.partitioned.ports.Ledger` that commits with others of its assignment.
 
-    ``id_``: its transactional id, which nobody else ever initialises but to fence it; None: it is only read.
-    The broker aborts a transaction that takes longer than ``transaction_s``. Reading the changelog fails
-    after ``stuck_s`` without progress. ``fencing``: shared by the ledgers of a process.
+    ``group``: commits for the partitions of the assignment. ``id_``: in its place, the transactional id of a
+    ledger that commits alone, in transactions of up to ``transaction_s``. Without either it is only read.
+    Reading the changelog fails after ``stuck_s`` without progress. ``fencing``: shared by those of a process.
     """
 
     def __init__(
@@ -68,43 +57,45 @@ class KafkaLedger:
         app: AppId,
         topics: Topics,
         partition: int,
+        group: TransactionGroup | None = None,
         id_: OwnerId | None = None,
         fencing: KafkaFencing | None = None,
-        transaction_s: float = LEDGER_TRANSACTION_S,
+        transaction_s: float = TRANSACTION_S,
         stuck_s: float = STUCK_READ_S,
         member: str | None = None,
     ) -> None:
         self._connection = connection
-        self._id = id_
         self._fencing = fencing or KafkaFencing(connection, app)
+        if group is None and id_ is not None:
+            group = TransactionGroup(
+                fencing=self._fencing,
+                connection=connection,
+                app=app,
+                ids=[id_],
+                partitions=[partition],
+                transaction_s=transaction_s,
+            )
+        self._group = group
         self._member = member
         """The name that an operator gave to the worker, which is committed with the group offset."""
         self._seen: dict[str, int] | None = None
         self._app = app
         self._topics = topics
         self._partition = partition
-        self._transaction_s = transaction_s
         self._stuck_s = stuck_s
-        self._producer: AIOKafkaProducer | None = None
         self._covered: list[TopicPartition] = []
         """Partitions with an open transaction of events before the newest checkpoint: it was committed."""
 
     async def start(self) -> None:
-        if self._producer is not None:
-            return
-        if self._id is None:
-            raise LogError("this ledger is only read")
-        producer = self._connection.producer(transactional_id=self._id, transaction_s=self._transaction_s)
-        async with translate_errors("the log cannot be written"):
-            await self._connection.start(producer)
-        self._producer = producer
+        await self._started().start()
 
     async def fence_old_release(self) -> FencedOwner:
         return await self._fencing.fence_old_release(self._partition)
 
     async def extent(self) -> Extent:
         changelog, log, own = self._at(self._topics.changelog), self._at(self._topics.events), self._own()
-        if self._producer is None:
+        is_owner = self._group is not None and self._group.started
+        if not is_owner:
             own = [changelog]
         found = await self._fencing.ends.of([*own, log])
         extent = Extent(
@@ -113,7 +104,7 @@ class KafkaLedger:
             log_begin=found[log].begin,
             log_end=found[log].end,
         )
-        if self._producer is None or all(found[place].readable for place in own):
+        if not is_owner or all(found[place].readable for place in own):
             return extent
         async with translate_errors("the end of a transaction is not known", timeout_s=_EXTENT_S):
             ended = await self._ended({place: found[place] for place in own})
@@ -193,40 +184,20 @@ class KafkaLedger:
                     yield {one.key: one.value for one in records if one.key is not None}, min(after, end)
 
     async def commit(self, commit: Commit) -> int:
-        producer, topics = self._started(), self._topics
-        decided = (NewRecord(key=one.decision.session.encode(), value=one.value) for one in commit.decided)
-        letters = (dead_letter_record(letter, topic=topics.events) for letter in commit.dead_letters)
-        states = (_Entry(key, value) for key, value in (*commit.states.items(), *commit.marks.items()))
-        metadata = (
-            "" if commit.offset is None or self._member is None else await self._seen_text(self._member)
-        )
-        async with translate_errors("the log did not begin a transaction"):
-            await producer.begin_transaction()
-        failpoint("checkpoint.opened")
-        sending = [
-            _send(producer, topics.changelog, self._partition, states),
-            _send(producer, topics.commands, self._partition, decided),
-            _send(producer, topics.dead_letters, self._partition, letters),
-        ]
-        failpoint("checkpoint.sent")
-        # Only here does a record that was not accepted raise an error: commit_transaction does not.
-        position: int
-        async with translate_errors("the log did not take a checkpoint"):
-            position, *_ = await _all(sending)
+        group, topics = self._started(), self._topics
+        decided = [NewRecord(key=one.decision.session.encode(), value=one.value) for one in commit.decided]
+        letters = [dead_letter_record(letter, topic=topics.events) for letter in commit.dead_letters]
+        states = [Entry(key, value) for key, value in (*commit.states.items(), *commit.marks.items())]
+        batches = ((topics.changelog, states), (topics.commands, decided), (topics.dead_letters, letters))
+        offset = {}
         if commit.offset is not None:
-            # Not beside the records: while the coordinator adds the group to the transaction, the broker
-            # cannot learn that their partitions belong to it, and aiokafka waits before it tries again.
-            offsets = {self._at(topics.events): OffsetAndMetadata(commit.offset, metadata)}
-            async with translate_errors("the log did not take an offset"):
-                await producer.send_offsets_to_transaction(offsets, self._app)
-        failpoint("checkpoint.acknowledged")
-        async with translate_errors("the log did not commit"):
-            await producer.commit_transaction()
-        return position
+            metadata = "" if self._member is None else await self._seen_text(self._member)
+            offset = {self._at(topics.events): OffsetAndMetadata(commit.offset, metadata)}
+        return await group.commit(self._partition, batches, offset=offset)
 
     async def close(self) -> None:
-        if self._producer is not None:
-            await stop(self._producer)
+        if self._group is not None:
+            await self._group.leave(self._partition)
 
     async def _seen_text(self, member: str) -> str:
         """The names of the workers that had the partition in the last day, this one included."""
@@ -242,10 +213,10 @@ class KafkaLedger:
         self._seen[member] = now_s
         return seen_text(self._seen, now_s=now_s)
 
-    def _started(self) -> AIOKafkaProducer:
-        if self._producer is None:
-            raise LogError("this ledger was not started")
-        return self._producer
+    def _started(self) -> TransactionGroup:
+        if self._group is None:
+            raise LogError("this ledger was not started: it is only read")
+        return self._group
 
     def _own(self) -> list[TopicPartition]:
         return own_places(self._topics, self._partition)
@@ -270,7 +241,7 @@ class KafkaAppender:
             producer = await asyncio.shield(self._starting)
         signed = (self._connection.signed(self._app, record) for record in records)
         async with translate_errors("the log did not take records"):
-            return await _send(producer, self._topic, partition, signed)
+            return await send(producer, self._topic, partition, signed)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -284,27 +255,6 @@ class KafkaAppender:
         producer = self._connection.producer()
         await self._connection.start(producer)
         return producer
-
-
-async def _all(sending: Iterable[Awaitable[Any]]) -> list[Any]:
-    """The results of ``sending``.
-
-    The first error is raised, except one that only reports the end of the transaction: another error then has
-    its cause, such as a fence.
-    """
-    tasks = [asyncio.ensure_future(one) for one in sending]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        errors = [error for error in map(_error_of, tasks) if error is not None]
-        if errors and all(isinstance(error, IllegalOperation) for error in errors):
-            await asyncio.wait(tasks, timeout=_REASON_S)
-            errors = [error for error in map(_error_of, tasks) if error is not None]
-        for error in sorted(errors, key=lambda error: not isinstance(error, ProducerFenced)):
-            raise error
-        return [task.result() for task in tasks]
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def _event_of_command(record: Any) -> int | None:  # noqa: ANN401 - aiokafka is not typed
@@ -321,37 +271,3 @@ def _event_of_letter(record: Any) -> int | None:  # noqa: ANN401 - aiokafka is n
     except DecodeError:
         return None
     return letter.record.offset
-
-
-def _error_of(task: asyncio.Future[Any]) -> BaseException | None:
-    return task.exception() if task.done() and not task.cancelled() else None
-
-
-async def _send(
-    producer: AIOKafkaProducer, topic: str, partition: int, records: Iterable[NewRecord | _Entry]
-) -> int:
-    """Send ``records`` in order; the offset after the last, once all are acknowledged. 0: there are none.
-
-    A batch at a time: 2 µs a record, where ``producer.send`` takes 25.
-    """
-    sent = [
-        (await producer.send_batch(batch, topic, partition=partition), batch.record_count())
-        for batch in _batches(producer, records)
-    ]
-    after = 0
-    for future, count in sent:
-        after = (await future).offset + count
-    return after
-
-
-def _batches(producer: AIOKafkaProducer, records: Iterable[NewRecord | _Entry]) -> Iterator[Any]:
-    batch = None
-    for record in records:
-        key, value, headers = record.key, record.value, list(record.headers)
-        if batch is None or batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-            if batch is not None:
-                yield batch
-            batch = producer.create_batch()
-            batch.append(timestamp=None, key=key, value=value, headers=headers)
-    if batch is not None:
-        yield batch

@@ -49,7 +49,7 @@ async def archives_of(
 
     fencing = KafkaFencing(connection, app)
     owners = _SharedOwnersTopic(KafkaOwnersTopic(connection, app), users=log.partitions)
-    ids = {number: id_ for id_, (number,) in ids_of(app, range(log.partitions), role=_ROLE).items()}
+    ids = {number: next(iter(ids_of(app, [number], role=_ROLE))) for number in range(log.partitions)}
 
     def records(topic: str, number: int) -> KafkaRecords:
         lost = LostRanges(connection, app, number, topic=topic)

@@ -60,6 +60,16 @@ async def _stop(client: Client, *, timeout_s: float) -> None:
         _retrieve_waiter_errors(client)
 
 
+async def abandon(producer: AIOKafkaProducer) -> None:
+    """Close the connections of ``producer`` at once. It sends nothing more; what it has sent may arrive."""
+    producer._closed = True  # noqa: SLF001 - otherwise aiokafka warns that it was left open
+    await asyncio.sleep(0)  # as in _stop
+    ended = asyncio.get_running_loop().create_future()
+    ended.set_result(None)
+    await _abandon(producer, ended)
+    _retrieve_waiter_errors(producer)
+
+
 async def _abandon(client: Client, ending: asyncio.Future[None]) -> None:
     """Cancel the tasks of a client whose own stop failed, and close its connections."""
     if isinstance(client, AIOKafkaProducer):

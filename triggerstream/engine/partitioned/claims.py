@@ -100,10 +100,12 @@ class Claimant:
     pid: int
 
 
-def ids_of(app: AppId, partitions: Sequence[int], *, role: str = "w") -> Mapping[OwnerId, Sequence[int]]:
-    """New transactional ids of an assignment, each with the partitions whose commits it has."""
+def ids_of(
+    app: AppId, partitions: Sequence[int], *, count: int = 1, role: str = "w"
+) -> Mapping[OwnerId, Sequence[int]]:
+    """``count`` new transactional ids of an assignment. Any of ``partitions`` may commit under each."""
     assignment = uuid4().hex
-    return {OwnerId(f"{app}-{role}-{assignment}-{partition}"): (partition,) for partition in partitions}
+    return {OwnerId(f"{app}-{role}-{assignment}-{number}"): partitions for number in range(count)}
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

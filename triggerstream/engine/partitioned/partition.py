@@ -51,10 +51,9 @@ _T = TypeVar("_T")
 IN_FLIGHT = 2
 """Batches of a partition between intake and durable: one is folded while the other is committed."""
 TRANSACTIONS = 8
-"""Concurrent transactions of a process. Batches that a partition folds meanwhile go into its next transaction
-(group commit), so more transactions only make each one slower: of 96 on a busy machine, some took 10 s."""
+"""Partitions of a process that end transactions of former owners at the same time."""
 TRANSACTION_BYTES = 2 * PART_BYTES
-"""Checkpoints go together into one transaction up to this."""
+"""Checkpoints of a partition go together into one transaction up to this."""
 FULL_EVENTS = 100
 """A partition that may take no further batch, and has so many events to commit, does not wait for more: they
 are some milliseconds of folding."""
@@ -114,7 +113,7 @@ class Partition:
     """Rate limit for touches of sessions that keep old configurations; shared by all partitions of a
     process."""
     transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
-    """Semaphore held while a transaction is open; shared by all partitions of a process."""
+    """Semaphore held while former owners' transactions are ended; shared by all partitions of a process."""
     turns: TransactionTurns = field(default_factory=TransactionTurns)
     """When transactions begin; shared by all partitions of a process."""
     timing: PartitionTiming = field(default_factory=PartitionTiming)
@@ -420,7 +419,7 @@ class Partition:
         writer = self._writer
         while self.phase is PartitionPhase.READY or self._waiting:
             await self._woken()
-            async with self._turn(), self.transactions:
+            async with self._turn():
                 self._wake.clear()
                 folded = self._take_waiting()
                 if folded:
@@ -430,7 +429,7 @@ class Partition:
                 elif asyncio.get_running_loop().time() >= writer.group_offset_due(self.durable):
                     await self._bounded(writer.commit_group_offset(self.durable))
         if writer.group_offset_lags(self.durable):
-            async with self._turn(), self.transactions:
+            async with self._turn():
                 await self._bounded(writer.commit_group_offset(self.durable))
 
     def _turn(self) -> AbstractAsyncContextManager[None]:

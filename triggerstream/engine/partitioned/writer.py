@@ -116,7 +116,9 @@ class CheckpointWriter:
     def _note_group_offset(self, offset: int) -> None:
         now = asyncio.get_running_loop().time()
         self._group_offset = offset
-        self._group_offset_due = now + self.timing.group_offset_every_s
+        every_s = self.timing.group_offset_every_s
+        # The same moments for all partitions of a process, so that one transaction has the offsets of all.
+        self._group_offset_due = (now // every_s + 1) * every_s
         self._keep_alive_due = now + self.timing.keep_alive_s
 
     def group_offset_lags(self, durable: int) -> bool:

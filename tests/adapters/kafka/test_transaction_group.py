@@ -1,0 +1,251 @@
+"""One transaction for the checkpoints of many partitions, on a real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.protocol.transaction import EndTxnRequest
+from aiokafka.structs import OffsetAndMetadata
+
+from tests.adapters.kafka.conftest import PARTITIONS, read_all
+from tests.support.waiting import eventually
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fencing import KafkaFencing
+from triggerstream.adapters.kafka.group import group_offsets
+from triggerstream.adapters.kafka.sending import Entry
+from triggerstream.adapters.kafka.topics import Topics, worker_group
+from triggerstream.adapters.kafka.transaction_group import TransactionGroup
+from triggerstream.core.errors import LogError
+from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.ports import FencedError
+from triggerstream.wire.claims import OwnerId
+from triggerstream.wire.records import NewRecord
+
+pytestmark = pytest.mark.kafka
+
+IDS = 4
+TOO_LARGE = b"x" * (20 * 1024 * 1024)
+
+
+class Assignment:
+    """A group over all partitions, and what its producers ask for."""
+
+    def __init__(self, connection: Connection, app: AppId) -> None:
+        self.connection, self.app, self.topics = connection, app, Topics.of(app)
+        self.ended: Counter[bool] = Counter()
+        """EndTxn requests that were answered without an error, commits and aborts."""
+        self.ids = [OwnerId(f"{app}-w-{n}") for n in range(IDS)]
+        self.group: TransactionGroup
+
+    async def start(self, *, producers: int = 1, slow_s: float = 3.0, most_bytes: int = 1 << 24) -> None:
+        self.group = TransactionGroup(
+            connection=self.connection,
+            app=self.app,
+            fencing=KafkaFencing(self.connection, self.app),
+            ids=self.ids,
+            partitions=range(PARTITIONS),
+            producers=producers,
+            most_bytes=most_bytes,
+            slow_s=slow_s,
+        )
+        await self.group.start()
+        for shared in self.group._shared:  # noqa: SLF001 - the requests are counted
+            self.watch(shared.producer)
+
+    def watch(self, producer: Any) -> None:  # noqa: ANN401 - aiokafka is not typed
+        send = producer.client.send
+
+        async def watched(node: int, request: Any, **how: Any) -> Any:  # noqa: ANN401 - aiokafka is not typed
+            answer = await send(node, request, **how)
+            if isinstance(request, EndTxnRequest) and not answer.error_code:
+                self.ended[request._transaction_result] += 1  # noqa: SLF001 - nothing public tells
+            return answer
+
+        producer.client.send = watched
+
+    def places(self, partition: int) -> list[TopicPartition]:
+        topics = self.topics
+        return [TopicPartition(one, partition) for one in (topics.changelog, topics.commands)]
+
+    async def fence(self) -> None:
+        """Fence the group, as the next owner does."""
+        await KafkaFencing(self.connection, self.app).fence(self.ids)
+
+    async def commit(
+        self, partition: int, name: str, *, state: bytes = b"s", offset: int | None = None
+    ) -> int:
+        """One state and one command of a partition."""
+        place = TopicPartition(self.topics.events, partition)
+        return await self.group.commit(
+            partition,
+            [
+                (self.topics.changelog, [Entry(name.encode(), state)]),
+                (self.topics.commands, [NewRecord(key=None, value=name.encode())]),
+            ],
+            offset={} if offset is None else {place: OffsetAndMetadata(offset, "")},
+        )
+
+    async def committed(self) -> list[str]:
+        """The committed commands, which are the same as the committed states."""
+        commands = [record.value.decode() for record in await read_all(self.connection, self.topics.commands)]
+        states = [record.key.decode() for record in await read_all(self.connection, self.topics.changelog)]
+        assert sorted(commands) == sorted(states)
+        return sorted(commands)
+
+    def hold(self, partition: int) -> asyncio.Event:
+        """Have the producer send nothing of ``partition``, as if its leader was away, until it is back."""
+        (shared,) = self.group._shared  # noqa: SLF001 - a broker that does not answer for one partition
+        accumulator = shared.producer._message_accumulator  # noqa: SLF001 - as above
+        drain, back = accumulator.drain_by_nodes, asyncio.Event()
+
+        def held(ignore_nodes: Any, muted_partitions: Any = frozenset()) -> Any:  # noqa: ANN401 - aiokafka is not typed
+            more = frozenset() if back.is_set() else frozenset(self.places(partition))
+            return drain(ignore_nodes=ignore_nodes, muted_partitions=muted_partitions | more)
+
+        accumulator.drain_by_nodes = held
+        return back
+
+
+@pytest.fixture
+async def assignment(connection: Connection, kafka_app: AppId, topics: Topics) -> AsyncIterator[Assignment]:
+    del topics
+    made = Assignment(connection, kafka_app)
+    yield made
+    await made.group.close()
+
+
+async def test_checkpoints_that_wait_go_in_one_transaction_with_their_offsets(assignment: Assignment) -> None:
+    await assignment.start()
+    names = [f"p{n}" for n in range(PARTITIONS)]
+    positions = await asyncio.gather(
+        *(assignment.commit(n, name, offset=n + 5) for n, name in enumerate(names))
+    )
+    assert positions == [1] * PARTITIONS
+    assert assignment.ended == {True: 1}
+    await asyncio.gather(*(assignment.commit(n, f"{name} again") for n, name in enumerate(names)))
+    assert assignment.ended == {True: 2}
+    assert await assignment.committed() == sorted([*names, *(f"{name} again" for name in names)])
+    places = [TopicPartition(assignment.topics.events, n) for n in range(PARTITIONS)]
+    found = await group_offsets(assignment.connection, worker_group(assignment.app), places)
+    assert [found[place] for place in places] == [n + 5 for n in range(PARTITIONS)]
+
+
+async def test_what_comes_while_a_transaction_is_open_goes_in_the_next(assignment: Assignment) -> None:
+    await assignment.start()
+    first = asyncio.create_task(assignment.commit(0, "first"))
+    await eventually(lambda: bool(assignment.group._shared[0].working), within_s=30, what="not begun")  # noqa: SLF001
+    await asyncio.sleep(0)
+    await asyncio.gather(first, *(assignment.commit(n, f"p{n}") for n in range(1, PARTITIONS)))
+    assert assignment.ended[True] <= 2
+    assert await assignment.committed() == sorted(["first", *(f"p{n}" for n in range(1, PARTITIONS))])
+
+
+async def test_a_transaction_takes_checkpoints_up_to_a_bound_in_bytes_the_oldest_first(
+    assignment: Assignment,
+) -> None:
+    await assignment.start(most_bytes=2_500)
+    ended: list[int] = []
+
+    async def commit(partition: int) -> None:
+        await assignment.commit(partition, f"p{partition}", state=b"s" * 1_000)
+        ended.append(partition)
+
+    await asyncio.gather(*(commit(n) for n in range(PARTITIONS)))
+    assert assignment.ended == {True: 2}
+    assert ended == list(range(PARTITIONS))
+
+
+async def test_several_producers_share_the_partitions(assignment: Assignment) -> None:
+    await assignment.start(producers=2)
+    await asyncio.gather(*(assignment.commit(n, f"p{n}") for n in range(PARTITIONS)))
+    assert assignment.ended == {True: 2}
+    assert len(await assignment.committed()) == PARTITIONS
+
+
+@pytest.mark.parametrize("most_bytes", [1, 1 << 30], ids=["alone", "with others"])
+async def test_a_record_that_is_too_large_is_the_error_of_its_partition_alone(
+    assignment: Assignment, most_bytes: int
+) -> None:
+    await assignment.start(most_bytes=most_bytes)
+    results = await asyncio.gather(
+        *(
+            assignment.commit(n, f"p{n}", state=TOO_LARGE if n == 1 else b"s", offset=7)
+            for n in range(PARTITIONS)
+        ),
+        return_exceptions=True,
+    )
+    refused = results.pop(1)
+    assert isinstance(refused, LogError)
+    assert "partition 1" in str(refused)
+    assert [one for one in results if isinstance(one, BaseException)] == []
+    await assignment.commit(0, "p0 again")
+    assert await assignment.committed() == ["p0", "p0 again", "p2", "p3"]
+
+
+async def test_a_partition_that_is_not_acknowledged_does_not_hold_up_the_others(
+    assignment: Assignment,
+) -> None:
+    await assignment.start(slow_s=0.5)
+    assignment.hold(2)
+    tasks = {n: asyncio.create_task(assignment.commit(n, f"p{n}")) for n in range(PARTITIONS)}
+    async with asyncio.timeout(60):
+        await asyncio.gather(*tasks.values())  # the new producer is not held
+    assert await assignment.committed() == [f"p{n}" for n in range(PARTITIONS)]
+    assert len(assignment.group._spare) == IDS - 2  # noqa: SLF001 - one was used
+
+
+async def test_a_late_answer_needs_no_other_id(assignment: Assignment) -> None:
+    await assignment.start(slow_s=60.0)
+    back = assignment.hold(2)
+    tasks = {n: asyncio.create_task(assignment.commit(n, f"p{n}")) for n in range(PARTITIONS)}
+    shared = assignment.group._shared[0]  # noqa: SLF001 - a moment is meant
+    await eventually(
+        lambda: bool(shared.producer._txn_manager.txn_partitions),  # noqa: SLF001 - as above
+        within_s=30,
+        what="no transaction",
+    )
+    back.set()
+    shared.producer._message_accumulator._waiter_future.set_result(None)  # noqa: SLF001 - as new metadata do
+    await asyncio.gather(*tasks.values())
+    assert assignment.ended == {True: 1}
+    assert len(assignment.group._spare) == IDS - 1  # noqa: SLF001 - none was used
+
+
+async def test_a_group_that_was_fenced_commits_nothing_and_says_so(assignment: Assignment) -> None:
+    await assignment.start()
+    await assignment.commit(0, "before")
+    await assignment.fence()
+    results = await asyncio.gather(
+        *(assignment.commit(n, f"p{n}") for n in range(PARTITIONS)), return_exceptions=True
+    )
+    assert {type(one) for one in results} == {FencedError}
+    with pytest.raises(LogError):
+        await assignment.commit(0, "after")
+    assert await assignment.committed() == ["before"]
+
+
+async def test_a_group_that_was_fenced_does_not_go_on_with_a_spare_id(assignment: Assignment) -> None:
+    await assignment.start()
+    await assignment.fence()
+    results = await asyncio.gather(
+        *(assignment.commit(n, f"p{n}", state=TOO_LARGE if n == 1 else b"s") for n in range(PARTITIONS)),
+        return_exceptions=True,
+    )
+    assert all(isinstance(one, LogError) for one in results)
+    assert await assignment.committed() == []
+
+
+async def test_the_producers_are_closed_when_the_last_partition_has_left(assignment: Assignment) -> None:
+    await assignment.start()
+    await assignment.commit(0, "p0")
+    producer = assignment.group._shared[0].producer  # noqa: SLF001 - its end is meant
+    for n in range(PARTITIONS - 1):
+        await assignment.group.leave(n)
+    await assignment.commit(PARTITIONS - 1, "last")
+    await assignment.group.leave(PARTITIONS - 1)
+    assert producer._closed  # noqa: SLF001 - as above
