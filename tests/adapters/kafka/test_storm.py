@@ -12,7 +12,11 @@ from tests.adapters.kafka.storm import NoFencing, PausingFencing, Storm
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
 
-pytestmark = pytest.mark.kafka
+pytestmark = [
+    pytest.mark.kafka,
+    # An owner that is killed while aiokafka connects leaves the connection open, as a dead process would.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture

@@ -61,7 +61,17 @@ async def _stop(client: Client, *, timeout_s: float) -> None:
 
 
 async def abandon(producer: AIOKafkaProducer) -> None:
-    """Close the connections of ``producer`` at once. It sends nothing more; what it has sent may arrive."""
+    """Close the connections of ``producer`` at once, also if the caller is cancelled meanwhile.
+
+    It sends nothing more; what it has sent may arrive.
+    """
+    abandoning = asyncio.create_task(_abandon_at_once(producer))
+    _stopping.add(abandoning)
+    abandoning.add_done_callback(_stopping.discard)
+    await asyncio.shield(abandoning)
+
+
+async def _abandon_at_once(producer: AIOKafkaProducer) -> None:
     producer._closed = True  # noqa: SLF001 - otherwise aiokafka warns that it was left open
     await asyncio.sleep(0)  # as in _stop
     ended = asyncio.get_running_loop().create_future()
