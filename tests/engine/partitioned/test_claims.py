@@ -387,6 +387,24 @@ async def test_what_cannot_be_read_yet_is_below_the_end_and_its_claim_is_not_rel
     assert cluster.unreleased() == set(next_.ids)
 
 
+async def test_a_former_owner_with_a_partition_that_is_away_does_not_hold_up_the_others(
+    cluster: Cluster,
+) -> None:
+    former, owner, next_ = (cluster.process() for _ in range(3))
+    await former.take(0, 1, together=True)
+    await former.commit(0)
+    away = cluster.partitions.pop(1)
+    await owner.take(0)
+    with pytest.raises(FencedError):
+        await former.commit(0)
+    await owner.commit(0)
+    assert cluster.unreleased() == {*former.ids, *owner.ids}, "what cannot be asked for may be open"
+    cluster.partitions[1] = away
+    await next_.take(1)
+    assert cluster.unreleased() == {*owner.ids, *next_.ids}
+    assert (cluster.values(0), next_.marks) == ([1, 2], {1: 0})
+
+
 async def test_a_take_over_that_is_given_up_is_released_and_its_id_is_never_used_again(
     cluster: Cluster,
 ) -> None:

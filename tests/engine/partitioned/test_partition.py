@@ -1051,6 +1051,24 @@ async def test_the_mark_has_the_identity_of_the_log_also_where_the_checkpoint_wa
     assert decode_checkpoint(bench.store.entries[CHECKPOINT_KEY]).identity == IDENTITY
 
 
+async def test_the_mark_of_an_older_release_has_the_owners_topic_after_the_next_checkpoint(
+    bench: Bench,
+) -> None:
+    bench.configure()
+    for found, kept in (
+        (replace(IDENTITY, owners=""), ""),
+        (IDENTITY, "o"),
+        (replace(IDENTITY, owners=""), "o"),
+    ):
+        partition = bench.partition()
+        partition.identity = found
+        await partition.open()
+        bench.fire("s", "a")
+        await bench.fold(partition)
+        await partition.close()
+        assert decode_checkpoint(bench.store.entries[CHECKPOINT_KEY]).identity.owners == kept
+
+
 async def test_a_lost_range_is_a_dead_letter_of_its_partition_at_the_time_of_its_loss(bench: Bench) -> None:
     partition = bench.partition()
     partition.processor.partition = 7

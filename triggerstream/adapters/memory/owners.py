@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from triggerstream.adapters.memory.partition import MemoryPartition
+from triggerstream.core.errors import LogError
 from triggerstream.engine.partitioned.claims import FencedOwner
 from triggerstream.wire.claims import Claim, OwnerId
 
@@ -59,4 +60,6 @@ class MemoryFencing:
 
     async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:  # noqa: ARG002
         """Those of which everything is marked; nobody waits."""
+        if away := set(partitions) - set(self._partitions):
+            raise LogError(f"partitions {sorted(away)} do not answer")
         return {number for number in partitions if not self._partitions[number].unmarked}

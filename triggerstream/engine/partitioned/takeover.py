@@ -19,7 +19,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from triggerstream.core import advice, tasks
@@ -254,6 +254,8 @@ async def _mark(
     else:
         mark = decode_checkpoint(value)
         check_identity(mark, identity, place=place, repair=f"; {rebuild}")
+        if identity.owners:  # an older release has not written it
+            mark = replace(mark, identity=identity)
     if mark.offset > extent.log_end:
         raise TakeOverError(
             f"{place}: its checkpoint is at offset {mark.offset}, the log ends at {extent.log_end}: "
