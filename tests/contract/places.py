@@ -69,7 +69,7 @@ from triggerstream.engine.replay.archive import Archive
 from triggerstream.engine.replay.changelog import ChangelogArchive
 from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.wire import tasksfile
-from triggerstream.wire.claims import OwnerId
+from triggerstream.wire.claims import Claim, OwnerId
 from triggerstream.wire.json import dumps
 from triggerstream.wire.marks import Identity
 from triggerstream.wire.records import NewRecord, Record
@@ -317,6 +317,10 @@ class PartitionedPlace(Place):
     def claims(self, ids: Mapping[OwnerId, Sequence[int]]) -> Claims:
         """The claims of an assignment with these ids."""
 
+    async def unreleased(self) -> Sequence[Claim]:
+        """The claims that are not released."""
+        return list((await self.claims({}).owners.read(MANY)).values())
+
     async def owned(self) -> Ledger:
         """A new ledger that owns the partition."""
         ids = ids_of(self.app, [0])
@@ -413,6 +417,7 @@ class PartitionedPlace(Place):
             index=lambda _: self.index(),
             appender=self.appender,
             reader=self.reader(),
+            claims=self.unreleased,
         )
         self._inspectors.append(found)
         self._stack.push_async_callback(found.close)

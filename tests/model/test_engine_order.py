@@ -49,7 +49,7 @@ class FenceFirst(Claims):
         former = [id_ for id_ in await self.owners.read(1_000) if id_ not in self.ids]
         await self.fencing.fence(former)
         await self.owners.append([self._claim(id_) for id_ in self.ids])
-        self._claimed = True
+        self._claiming = True
         return {}
 
 

@@ -7,9 +7,9 @@ from msgspec import Struct
 
 from tests.core.scenarios import Check, Partition, Scenario, scenarios
 from triggerstream.adapters.memory import MemoryDatabase, MemoryReader
-from triggerstream.core.answers import SessionsPage
+from triggerstream.core.answers import OwnerRow, SessionsPage
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.ids import JsonObject
+from triggerstream.core.ids import Instant, JsonObject
 from triggerstream.core.listing import Filter
 from triggerstream.engine.queries.answers import Overview, PartitionRow, WorkerRow
 from triggerstream.engine.queries.inspector import described, explained, listed
@@ -46,7 +46,8 @@ def test_an_overview_is_taken() -> None:
     for recovered in (None, 3):
         row = PartitionRow(partition=0, owner=None, own=False, phase="unknown", recovered=recovered)
         worker = WorkerRow(url=None, own=False, says="away")
-        taken(Overview(app="app", workers=[worker], partitions=[row]))
+        owner = OwnerRow(host="here", pid=7, since_us=Instant(5), generation=recovered, partitions=[0, 1])
+        taken(Overview(app="app", workers=[worker], partitions=[row], owners=[owner]))
 
 
 def taken(answer: Struct) -> None:

@@ -11,7 +11,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from msgspec import structs
 
-from triggerstream.core.answers import ConfigurationsMet, ExplainedSession, ListedSession, SessionsPage
+from triggerstream.core.answers import (
+    ConfigurationsMet,
+    ExplainedSession,
+    ListedSession,
+    OwnerRow,
+    SessionsPage,
+)
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId, ConfigHash, Instant, SessionId, TaskName
 from triggerstream.engine.operations.following import LogPosition
@@ -81,12 +87,15 @@ def session(name: str) -> ExplainedSession:
     )
 
 
+OWNER = OwnerRow(host="here", pid=7, since_us=Instant(5), generation=2, partitions=[0, 1])
+
+
 class Here:
     """A worker that has partition 0, and sessions of a and c."""
 
     async def overview(self) -> Overview:
         worker = WorkerRow(url="here", own=True, says=None)
-        return Overview(app="app", workers=[worker], partitions=[partition(0)])
+        return Overview(app="app", workers=[worker], partitions=[partition(0)], owners=[OWNER])
 
     async def session(
         self,
@@ -238,6 +247,7 @@ async def test_an_overview_has_the_partitions_of_all(both: GroupInspector) -> No
     rows = found.partitions
     assert [(one.partition, one.own) for one in rows] == [(0, True), (1, False)]
     assert str(rows[1].owner).startswith("http://127.0.0.1:")
+    assert found.owners == [OWNER], "each worker reads those of all"
     assert await both.configuration() == CONFIGURED
 
 

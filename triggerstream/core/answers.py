@@ -365,3 +365,16 @@ class SessionsPage(Struct, frozen=True, kw_only=True):
     sessions: list[ListedSession]
     after: SessionId | None
     complete: bool
+
+
+class OwnerRow(Struct, frozen=True, kw_only=True, rename={"since_us": "since"}):
+    """A process that has claimed ``partitions`` and not released them, since its take-over.
+
+    ``generation``: that of its group at the take-over; None: it belongs to no group, like a rebuild.
+    """
+
+    host: str
+    pid: int
+    since_us: Instant
+    generation: int | None
+    partitions: list[int]

@@ -8,6 +8,7 @@ another.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 STEERING = (
     r"\x00-\x1f\x7f-\x9f"  # control characters: line breaks, tabs, escape sequences
@@ -29,6 +30,17 @@ def escape(text: str) -> str:
 def shorten(text: str, most: int = 80) -> str:
     """The first ``most`` characters of ``text``, with an ellipsis if there are more."""
     return text if len(text) <= most else text[:most] + "…"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """``0-3, 7``."""
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1][-1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts) or "none"
 
 
 def _escaped(match: re.Match[str]) -> str:

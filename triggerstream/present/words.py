@@ -11,6 +11,7 @@ from triggerstream.core.answers import (
     ExplainedTask,
     HandOverState,
     Origin,
+    OwnerRow,
     SeenTrigger,
     StoredInstance,
     TimelineRow,
@@ -20,10 +21,12 @@ from triggerstream.core.condition_tree import (
 )
 from triggerstream.core.events import ENGINE_PREFIX, TYPES, Failed
 from triggerstream.core.ids import InstanceId, Instant
+from triggerstream.core.printable import ranges
 from triggerstream.core.state import Status
 from triggerstream.core.time_sentences import numbered
 from triggerstream.core.timers import DueOf
 from triggerstream.present.time_words import due, due_in, milliseconds
+from triggerstream.wire.instants import format_instant
 
 _NAMED = 10
 """Events that one sentence names."""
@@ -295,3 +298,10 @@ def origin_words(event: Origin | TakenEvent) -> str:
     named = f", id {event.id}" if event.id is not None else ""
     source = f", from {event.source}" if event.source is not None else ""
     return f"{event_number(event.offset)}{when}{named}{source}"
+
+
+def owner(row: OwnerRow) -> str:
+    """A process that has claimed partitions: ``worker-0, process 77: partitions 0-3, since …``."""
+    numbers = ranges(row.partitions)
+    which = f"partition {numbers}" if len(row.partitions) == 1 else f"partitions {numbers}"
+    return f"{row.host}, process {row.pid}: {which}, since {format_instant(row.since_us)}"

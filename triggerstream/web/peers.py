@@ -182,7 +182,10 @@ class GroupInspector:
             unknown = PartitionRow(partition=number, owner=owner, own=False, phase="unknown")
             partitions.setdefault(number, unknown)
         return Overview(
-            app=own.app, workers=workers, partitions=[partitions[number] for number in sorted(partitions)]
+            app=own.app,
+            workers=workers,
+            partitions=[partitions[number] for number in sorted(partitions)],
+            owners=own.owners,
         )
 
     async def session(

@@ -15,7 +15,7 @@ from triggerstream.core.answers import ExplainedInstance
 from triggerstream.core.durations import duration_in_words
 from triggerstream.core.ids import Json
 from triggerstream.core.orders import applicable_orders
-from triggerstream.core.printable import STEERING
+from triggerstream.core.printable import STEERING, ranges
 from triggerstream.core.state import Status
 from triggerstream.present import condition_words, time_words, words
 from triggerstream.web.filters import ANY_TIME, DUE_WITHIN, OVERDUE
@@ -54,6 +54,7 @@ def _environment() -> Environment:
         condition=condition,
         brief=brief,
         instant=format_instant,
+        ranges=ranges,
         seconds=time_words.seconds,
         ahead=lambda clock: time_words.ahead(clock, now_us=_now_us()),
         milliseconds=time_words.milliseconds,

@@ -263,9 +263,7 @@ class Storm:
 
     async def rage(self, *, seconds: float, processes: int = 3) -> None:
         """Deal the partitions anew for ``seconds``; then one calm owner folds the rest."""
-        events = await read_all(self.stage.connection, self.stage.topics.events, self.stage.partitions)
-        self.events = {p: [record_of(record) for record in found] for p, found in events.items()}
-        self.identity = (await layout_of(self.stage.connection, self.stage.app)).identity
+        await self.begin()
         loop = asyncio.get_running_loop()
         end, living = loop.time() + seconds, list[Process]()
         while loop.time() < end:
@@ -273,11 +271,21 @@ class Storm:
             dealt: dict[int, list[int]] = {}
             for number in range(self.stage.partitions):
                 dealt.setdefault(self.chance.randrange(processes), []).append(number)
-            living = [self._process(numbers) for numbers in dealt.values()]
+            living = [self.process(numbers) for numbers in dealt.values()]
             await asyncio.sleep(self.chance.uniform(*_DEALT_S) * self.chance.choice((1, 1, 1, 6)))
         await self._end(living)
         await asyncio.gather(*self._ending)
-        calm = self._process(range(self.stage.partitions))
+        await self.calm_down()
+
+    async def begin(self) -> None:
+        """Read the log."""
+        events = await read_all(self.stage.connection, self.stage.topics.events, self.stage.partitions)
+        self.events = {p: [record_of(record) for record in found] for p, found in events.items()}
+        self.identity = (await layout_of(self.stage.connection, self.stage.app)).identity
+
+    async def calm_down(self) -> None:
+        """Have one calm owner fold the rest, and close everything."""
+        calm = self.process(range(self.stage.partitions))
         await calm.opening
         await calm.end()
         for process in self._all:
@@ -286,7 +294,8 @@ class Storm:
         await self.appender.close()
         assert not calm.owner.partitions
 
-    def _process(self, numbers: Sequence[int]) -> Process:
+    def process(self, numbers: Sequence[int]) -> Process:
+        """A process that takes ``numbers`` over."""
         process = Process(self, numbers)
         self._all.append(process)
         return process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from tests.adapters.faust.workers import Stage, stage
 from tests.adapters.kafka.storm import NoFencing, PausingFencing, Storm
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.owners_topic import read_owners
 from triggerstream.core.ids import AppId
 
 pytestmark = [
@@ -17,6 +19,9 @@ pytestmark = [
     # An owner that is killed while aiokafka connects leaves the connection open, as a dead process would.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+GIVEN_UP = 20
 
 
 @pytest.fixture
@@ -53,6 +58,23 @@ async def test_without_a_fence_they_would_not(app: Stage) -> None:
     with pytest.raises(AssertionError):
         await app.exact()
     assert not ordered
+
+
+@pytest.mark.timeout(180)
+async def test_claims_of_take_overs_that_are_given_up_do_not_pile_up(app: Stage) -> None:
+    await app.prepare()
+    await app.fire(range(100))
+    storm = Storm(app, seed=3, fencing=PausingFencing)
+    await storm.begin()
+    for _ in range(GIVEN_UP):
+        process = storm.process(range(app.partitions))
+        await asyncio.wait([process.opening], timeout=storm.chance.uniform(0, 0.5))
+        await process.end()
+    left = await read_owners(app.connection, app.app)
+    assert len(left) <= app.partitions, "at most those of the last one, if its claim was not acknowledged"
+    await storm.calm_down()
+    assert await read_owners(app.connection, app.app) == []
+    assert (await app.exact()).command_count() == 100
 
 
 @pytest.mark.faults

@@ -180,6 +180,8 @@ def test_kafka_from_no_topics_to_a_worker_at_work(
         assert found["hand-over"] == (True, "nothing was handed over yet")
         assert found["workers"][1].endswith(": partitions 0, 1, 2; it answers")
         assert found["transactions"] == (True, "none is open")
+        assert found["owners"][0]
+        assert ": partitions 0-2, since " in found["owners"][1]
         few = cli("doctor", "--json", "--workers", "2", at=address)
         assert (False, "1 worker runs, --workers 2 are wanted") in [
             (row["well"], row["says"]) for row in few.rows()

@@ -422,15 +422,26 @@ async def test_a_take_over_that_is_given_up_is_released_and_its_id_is_never_used
     await process.commit()
 
 
-async def test_a_claim_that_was_not_acknowledged_is_not_released(cluster: Cluster) -> None:
-    process, owner = cluster.process(), cluster.process()
-    opening = paused(process, "claimed")
-    await process.gates.reached("claimed")
+@pytest.mark.parametrize("gate", ["claim", "claimed"])
+async def test_a_claim_that_may_be_there_is_released_with_a_take_over_that_is_given_up(
+    cluster: Cluster, gate: str
+) -> None:
+    process = cluster.process()
+    opening = paused(process, gate)
+    await process.gates.reached(gate)
     opening.cancel()
     await asyncio.gather(opening, return_exceptions=True)
     await process.release()
-    assert cluster.unreleased() == set(process.ids)
+    assert cluster.unreleased() == set()
+
+
+async def test_a_claim_that_arrives_after_its_release_is_fenced_by_the_next_owner(cluster: Cluster) -> None:
+    process, owner = cluster.process(), cluster.process()
+    await process.take(0)
+    await process.release()
+    await cluster.topic.append([Claim(id=id_, partitions=frozenset(of)) for id_, of in process.ids.items()])
     await owner.take(0)
+    assert "fenced" in owner.gates.passed
     assert cluster.unreleased() == set(owner.ids)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -17,6 +17,7 @@ from triggerstream.engine.queries import index
 from triggerstream.engine.queries.inspector import Query
 from triggerstream.engine.queries.worker import LAG, WorkerInspector
 from triggerstream.wire import state
+from triggerstream.wire.claims import Claim, OwnerId
 
 WAITS_FOR_B = Query(filter=Filter(waits_for=TriggerName("b")))
 
@@ -41,7 +42,11 @@ class Watched:
             index=lambda _: self.index,
             appender=bench.partition().appender,
             reader=MemoryReader(MemoryDatabase()),
+            claims=self._claims,
         )
+
+    async def _claims(self) -> Sequence[Claim]:
+        return [Claim(id=OwnerId("test-w-1-0"), partitions=frozenset({0}), host="here", pid=7, since_us=5)]
 
     def _ask(self) -> dict[int, int]:
         self.asked += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,7 @@ from faust.assignor.partition_assignor import PartitionAssignor
 from triggerstream.adapters.faust.app import WorkerApp
 from triggerstream.adapters.faust.settings import WorkerSettings
 from triggerstream.adapters.faust.web import WebListener
+from triggerstream.adapters.kafka.owners_topic import read_owners
 from triggerstream.adapters.kafka.reader import KafkaReader
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
@@ -46,6 +48,7 @@ async def serve_web_view(
         index=lambda number: index(folder / f"{number}.db", identity.partitions),
         appender=app.appender,
         reader=KafkaReader(settings.connection(), settings.app),
+        claims=partial(read_owners, settings.connection(), settings.app),
     )
     app.serve_pages(view.pages(inspector, lambda: addresses_of_others(app)))
     following = Background(app.fail)

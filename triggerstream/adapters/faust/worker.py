@@ -28,12 +28,13 @@ from triggerstream.adapters.faust.health import read_health
 from triggerstream.adapters.faust.settings import WorkerSettings
 from triggerstream.adapters.faust.web import WebListener
 from triggerstream.adapters.faust.web_view import serve_web_view
-from triggerstream.adapters.faust.worker_lines import print_progress, print_recovery, ranges, write_line
+from triggerstream.adapters.faust.worker_lines import print_progress, print_recovery, write_line
 from triggerstream.adapters.faust.worker_topics import find_topics, refuse_unknown_partitions, watch_topics_of
 from triggerstream.adapters.kafka.group import LEAVE_S, leave
 from triggerstream.adapters.kafka.layout import Layout
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.core.errors import LogError
+from triggerstream.core.printable import ranges
 from triggerstream.engine.background import Background
 from triggerstream.engine.broker_wait import BrokerWait
 from triggerstream.engine.garbage import collect_less_often

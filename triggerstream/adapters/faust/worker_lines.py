@@ -29,14 +29,3 @@ def print_recovery(left: dict[int, tuple[int, int]]) -> None:
     if total:
         done = 100 * (total - remaining) // total
         write_line(f"recovering {len(left)} partitions: {done} %, {remaining:,} changelog records left")
-
-
-def ranges(numbers: list[int]) -> str:
-    """``0-3, 7``."""
-    parts: list[list[int]] = []
-    for number in sorted(numbers):
-        if parts and parts[-1][-1] == number - 1:
-            parts[-1][-1] = number
-        else:
-            parts.append([number, number])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts) or "none"

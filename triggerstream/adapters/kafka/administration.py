@@ -8,7 +8,9 @@ from triggerstream.adapters.kafka import check, config, layout, rehome, survey, 
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.group import leave, members_of
 from triggerstream.adapters.kafka.layout import Layout
+from triggerstream.adapters.kafka.owners_topic import read_owners
 from triggerstream.adapters.kafka.topics import Topics, bridge_group, worker_group
+from triggerstream.core.answers import OwnerRow
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Configuration
@@ -22,6 +24,7 @@ from triggerstream.engine.operations.administration import (
     UnhandedCommands,
 )
 from triggerstream.engine.operations.rehome import MisplacedRecords
+from triggerstream.engine.queries.owners import owner_rows
 from triggerstream.engine.rows import ConfigurationText
 
 _GROUPS_S = 30.0
@@ -93,6 +96,10 @@ class KafkaAdministration:
             for group in (worker_group(self._app), bridge_group(self._app))
             if await leave(self._connection, group, name=name, timeout_s=_GROUPS_S)
         ]
+
+    async def owners(self) -> Sequence[OwnerRow]:
+        """The processes that have claimed partitions and not released them, the oldest first."""
+        return owner_rows(await read_owners(self._connection, self._app))
 
     async def reach(self) -> ReachedCluster:
         """The cluster, once it answers."""

@@ -25,6 +25,7 @@ from triggerstream.core.state import Status
 from triggerstream.engine.operations.executor_workers import HeardWorker, tasks_without_worker
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.queries.view import View
+from triggerstream.present import words
 from triggerstream.settings import Address, SqliteAddress, locate
 from triggerstream.wire.instants import format_instant
 
@@ -153,6 +154,7 @@ async def _cluster(address: Address, workers: int, runs: set[str]) -> AsyncItera
             ("events", _folded(reader, count, address.app, runs, apply=apply)),
             ("transactions", _transactions(administration)),
             ("workers", _processes(administration, count, workers)),
+            ("owners", _owners(administration)),
             ("hand-over", _handed_over(administration)),
         ):
             # A question that is refused says nothing about the others.
@@ -195,6 +197,15 @@ async def _processes(administration: Administration, count: int, workers: int) -
             knocks = {member.id: answer for member, answer in zip(group.members, answers, strict=True)}
         for one in check_group(group, partitions=count, wanted=workers if is_worker else 1, knocks=knocks):
             yield DoctorCheck(what="workers" if is_worker else "bridge", well=one.well, says=one.says)
+
+
+async def _owners(administration: Administration) -> AsyncIterator[DoctorCheck]:
+    """The processes that have claimed partitions. One that was killed stays until others take them over."""
+    found = await administration.owners()
+    for one in found:
+        yield DoctorCheck(what="owners", well=True, says=words.owner(one))
+    if not found:
+        yield DoctorCheck(what="owners", well=True, says="no partition is claimed")
 
 
 async def _handed_over(administration: Administration) -> AsyncIterator[DoctorCheck]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from triggerstream.core.answers import OwnerRow
 from triggerstream.core.ids import ConfigHash
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine.rows import ConfigurationText
@@ -167,6 +168,9 @@ class Administration(Protocol):
 
     async def remove_member(self, name: str) -> Sequence[str]:
         """Remove a static member from the app's groups; the groups that it was a member of."""
+
+    async def owners(self) -> Sequence[OwnerRow]:
+        """The processes that have claimed partitions and not released them, the oldest first."""
 
     # ---- health -----------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from triggerstream.core.answers import OwnerRow
 from triggerstream.core.ids import ConfigHash, Instant, Json, TaskName
 
 
@@ -39,11 +40,12 @@ class PartitionRow(
 
 
 class Overview(Struct, frozen=True, kw_only=True):
-    """An app's workers and partitions."""
+    """An app's workers and partitions. ``owners``: who has claimed partitions in the owners topic."""
 
     app: str
     workers: list[WorkerRow]
     partitions: list[PartitionRow]
+    owners: list[OwnerRow] = []
 
 
 class TaskRow(Struct, frozen=True, kw_only=True, rename={"and_every": "andEvery"}):

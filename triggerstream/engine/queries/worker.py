@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -36,7 +36,9 @@ from triggerstream.engine.queries.inspector import (
     letters,
 )
 from triggerstream.engine.queries.listing import Part, listing
+from triggerstream.engine.queries.owners import RecentOwners
 from triggerstream.engine.queries.past import Moment, PastSessions
+from triggerstream.wire.claims import Claim
 from triggerstream.wire.marks import Identity
 
 _APPEND_S = 30.0
@@ -78,7 +80,7 @@ class WorkerInspector:
 
     ``lag``: the number of records not folded, by partition, if known; ``waiting``: of those, the number that
     can be folded. ``index`` creates the index of a partition. ``reader`` reads dead letters, which no
-    worker owns.
+    worker owns, and ``claims`` the claims of all workers that are not released.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class WorkerInspector:
         index: Callable[[int], Index],
         appender: Appender,
         reader: Reader,
+        claims: Callable[[], Awaitable[Sequence[Claim]]],
     ) -> None:
         self._owner = owner
         self._app = app
@@ -108,6 +111,7 @@ class WorkerInspector:
         self._orders = ReaderSource(reader)
         self._indexed: dict[int, _IndexedPartition] = {}
         self._rates = Rates()
+        self._owners = RecentOwners(claims)
         owner.on_durable = self.note
 
     async def run(self) -> None:
@@ -149,6 +153,7 @@ class WorkerInspector:
             app=self._app,
             workers=[WorkerRow(url=self._url, own=True, says=None)],
             partitions=[self._row(one, lag) for _, one in sorted(self._owner.partitions.items())],
+            owners=await self._owners.rows(),
         )
 
     def _row(self, partition: Partition, lag: Mapping[int, int | None]) -> PartitionRow:
