@@ -7,6 +7,7 @@ are fenced; all pause at any step of a take-over, a transaction or a hand-over.
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
@@ -14,9 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.conn import AIOKafkaConnection
 
 from tests.adapters.faust.workers import Stage, read_all
 from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.kafka import stopping
 from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
@@ -240,6 +243,7 @@ class Process:
         self.opening.cancel()
         await asyncio.wait([self.opening])
         await self.topic.close()
+        await self.fencing.close()
         for group in self.groups:
             for shared in group._shared:  # noqa: SLF001 - a killed process finishes nothing
                 await stop(shared.producer, timeout_s=0.2)
@@ -292,7 +296,12 @@ class Storm:
             process.pauses.killed.set()
         await asyncio.gather(*(process.clean() for process in self._all))
         await self.appender.close()
+        await asyncio.gather(*stopping._stopping, return_exceptions=True)  # noqa: SLF001 - of those cancelled
         assert not calm.owner.partitions
+        for found in gc.get_objects():
+            # aiokafka forgets a connection whose making is cancelled, and its task keeps it open.
+            if isinstance(found, AIOKafkaConnection) and found.connected():
+                found.close()
 
     def process(self, numbers: Sequence[int]) -> Process:
         """A process that takes ``numbers`` over."""

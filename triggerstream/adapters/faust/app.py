@@ -81,6 +81,7 @@ class WorkerApp(faust.App):
     lost: Sequence[LostRange]
     appender: KafkaAppender
     _owners: KafkaOwnersTopic
+    _fencing: KafkaFencing
     _answers: LastBrokerAnswer
     _rebalance_timeout_s: float
     _web: AgentWeb
@@ -109,7 +110,7 @@ class WorkerApp(faust.App):
         self._fail = fail
         self._on_ready = on_ready
         self._on_recovery = on_recovery
-        self.appender, self._owners = make.appender, make.owners
+        self.appender, self._owners, self._fencing = make.appender, make.owners, make.fencing
         self._answers, self._rebalance_timeout_s = answers, rebalance_timeout_s
         self._room = asyncio.Event()
 
@@ -148,6 +149,7 @@ class WorkerApp(faust.App):
         """Close the clients that outlast the partitions."""
         await self.appender.close()
         await self._owners.close()
+        await self._fencing.close()
 
     def answered_at(self) -> float:
         """Monotonic time of the last answer of a broker; minus infinity if none has answered yet."""

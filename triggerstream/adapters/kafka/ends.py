@@ -72,6 +72,12 @@ class PartitionEnds:
                     if not answer.done():
                         answer.set_result({place: found[place] for place in places})
 
+    async def close(self) -> None:
+        """Give up a question that nobody waits for any more, and close its connections."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+
     async def _ask(self, places: Collection[TopicPartition]) -> Mapping[TopicPartition, Ends]:
         wanted = sorted(places)
         async with translate_errors("the log's end is not known", timeout_s=_ENDS_S):

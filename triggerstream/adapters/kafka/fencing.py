@@ -105,6 +105,10 @@ class KafkaFencing:
             found = await self.ends.of(left)
         return set(partitions) - {place.partition for place in left}
 
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.ends.close()
+
     async def fence_old_release(self, partition: int) -> FencedOwner:
         """Fence the id under which releases before claims commit to ``partition``.
 
