@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.protocol.transaction import EndTxnRequest
+from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from tests.adapters.kafka.conftest import PARTITIONS, read_all
@@ -197,6 +197,35 @@ async def test_a_partition_that_is_not_acknowledged_does_not_hold_up_the_others(
         await asyncio.gather(*tasks.values())  # the new producer is not held
     assert await assignment.committed() == [f"p{n}" for n in range(PARTITIONS)]
     assert len(assignment.group._spare) == IDS - 2  # noqa: SLF001 - one was used
+
+
+async def test_a_transaction_to_which_no_partition_is_added_is_given_up(assignment: Assignment) -> None:
+    """As if a partition of the last transaction had no leader: its marker is not written."""
+    await assignment.start(slow_s=0.2)
+    client = assignment.group._shared[0].producer.client  # noqa: SLF001 - the coordinator adds nothing
+    send = client.send
+
+    async def held(node: int, request: Any, **how: Any) -> Any:  # noqa: ANN401 - aiokafka is not typed
+        if isinstance(request, AddPartitionsToTxnRequest):
+            await asyncio.Event().wait()
+        return await send(node, request, **how)
+
+    client.send = held
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(assignment.commit(n, f"p{n}") for n in range(PARTITIONS)))
+    assert await assignment.committed() == [f"p{n}" for n in range(PARTITIONS)]
+    assert len(assignment.group._spare) == IDS - 2  # noqa: SLF001 - one was used
+
+
+async def test_without_a_spare_id_a_refused_record_is_the_error_of_all(assignment: Assignment) -> None:
+    await assignment.start()
+    assignment.group._spare.clear()  # noqa: SLF001 - all were used
+    results = await asyncio.gather(
+        *(assignment.commit(n, f"p{n}", state=TOO_LARGE if n == 0 else b"s") for n in range(PARTITIONS)),
+        return_exceptions=True,
+    )
+    assert all(isinstance(one, LogError) for one in results)
+    assert await assignment.committed() == []
 
 
 async def test_a_late_answer_needs_no_other_id(assignment: Assignment) -> None:

@@ -19,6 +19,9 @@ from triggerstream.engine.partitioned.claims import FencedOwner
 from triggerstream.wire.records import NewRecord
 
 _TICKS = 10
+_UNADDED = 3
+"""So many times as long, partitions wait to be added to a transaction. The coordinator adds none as long as a
+partition of the last transaction has no leader that could write its marker."""
 _REASON_S = 2.0
 """Time for the other answers once one is an error: one of them may have the cause, such as a fence."""
 
@@ -72,7 +75,10 @@ class SharedProducer:
 
 
 class PartError(Exception):
-    """A transaction cannot be committed because of some of its partitions; each has an error, or is slow."""
+    """A transaction cannot be committed because of some of its partitions; each has an error, or is slow.
+
+    Without any, it is one of the last transaction that holds this one up.
+    """
 
     def __init__(self, culprits: Mapping[QueuedCheckpoint, BaseException | None]) -> None:
         super().__init__()
@@ -103,8 +109,10 @@ async def wait_for_acknowledgements(
                 await asyncio.wait(pending, timeout=_REASON_S)
             raise _cause(producer, sending, can_part=can_part)
         idle = 0 if done else idle + 1
-        if idle >= _TICKS and len(pending) < len(sending) and can_part:
+        if can_part and idle >= _TICKS and len(pending) < len(sending):
             raise PartError({sending[task]: None for task in pending})
+        if can_part and idle >= _UNADDED * _TICKS and producer._txn_manager.partitions_to_add():  # noqa: SLF001 - nothing public tells
+            raise PartError({})
     for task, checkpoint in sending.items():
         checkpoint.position = task.result()
 
@@ -127,7 +135,12 @@ def _cause(
     manager = producer._txn_manager  # noqa: SLF001 - nothing public tells
     if not manager.is_in_transaction():
         ended = manager.wait_for_transaction_end()
-        if ended.done() and not ended.cancelled() and (cause := ended.exception()) is not None:
+        if (
+            ended is not None
+            and ended.done()
+            and not ended.cancelled()
+            and (cause := ended.exception()) is not None
+        ):
             return cast("BaseException", cause)
     elif own and can_part and all(isinstance(error, KafkaError) for error in own.values()):
         return PartError({one: None if _is_retriable(error) else error for one, error in own.items()})

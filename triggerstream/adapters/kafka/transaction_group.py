@@ -68,6 +68,11 @@ SLOW_S = 3.0
 leaders at an orderly restart of a broker take less; after a crash, 9 s pass before there is one."""
 _KEEP_S = 86_400.0
 """How often spare ids have a transaction, without records. Brokers forget an id after 7 days without one."""
+_START_S = 2.0
+_TOGETHER_S = 10.0
+"""Time for the partitions of a transaction that was given up to be readable. After that each has clients of
+its own, as one of them may be away."""
+_RETURNING = 8
 _SETTLED_S = 5.0
 _AGAIN_S = 0.5
 
@@ -102,6 +107,7 @@ class TransactionGroup:
         self._most_bytes = most_bytes
         self._slow_s = slow_s
         self._spare: deque[FencedOwner] = deque()
+        self._returning = asyncio.Semaphore(_RETURNING)
         self._shared: list[SharedProducer] = []
         self._starting: asyncio.Task[None] | None = None
         self._place_of = {number: place for place, number in enumerate(sorted(partitions))}
@@ -184,6 +190,8 @@ class TransactionGroup:
         self._open.clear()
         starting, self._starting = self._starting, None
         if starting is not None:
+            # aiokafka leaves a connection open if it is cancelled while it connects.
+            await asyncio.wait([starting], timeout=_START_S)
             starting.cancel()
             await asyncio.wait([starting])
         tasks = {
@@ -268,28 +276,39 @@ class TransactionGroup:
         culprits: Mapping[QueuedCheckpoint, BaseException | None],
     ) -> None:
         """Give the transaction of ``taken`` up, and have all but ``culprits`` committed first."""
-        failed, former = shared.producer, shared.id
+        if not self._spare:
+            raise LogError("a transaction was given up, and there is no spare transactional id to go on with")
+        failed, former, spare = shared.producer, shared.id, self._spare.popleft()
         logger.warning(
             "a transaction is given up because of some of its partitions",
             extra={
                 "partitions": sorted(one.partition for one in culprits),
                 "others": len(taken) - len(culprits),
                 "error": next((repr(error) for error in culprits.values() if error is not None), None),
+                "spare": len(self._spare),
             },
         )
         await abandon(failed)
         self._run(self._abort(former))
-        shared.id = self._spare.popleft()
+        shared.id = spare
         shared.producer = await self._started(shared.id)
         others = [one for one in taken if one not in culprits]
-        await self._settled([one.partition for one in others])
-        shared.waiting.extendleft(reversed(others))
+        written = [one for one in others if one.batches]
+        try:
+            async with asyncio.timeout(_TOGETHER_S):
+                await self._settled([one.partition for one in written])
+        except (TimeoutError, LogError):  # another one is away as well
+            for one in written:
+                self._run(self._return(shared, one))
+            shared.waiting.extendleft(one for one in reversed(others) if not one.batches)
+        else:
+            shared.waiting.extendleft(reversed(others))
         for culprit, error in culprits.items():
             if error is None:
                 self._run(self._return(shared, culprit))
             else:
                 text = f"partition {culprit.partition}: the log did not take a checkpoint: {error!r}"
-                self._run(fail_after([*shared.waiting], culprit, LogError(text)))
+                self._run(fail_after([*others, *shared.waiting], culprit, LogError(text)))
 
     async def _abort(self, former: FencedOwner) -> None:
         """Have the transaction of ``former`` aborted. It takes as long as one of its partitions is away."""
@@ -314,9 +333,12 @@ class TransactionGroup:
         with failing(checkpoint):
             while True:
                 try:
-                    await self._settled([checkpoint.partition])
-                    await shared.producer.client.force_metadata_update()
-                except LogError as exc:
+                    async with self._returning, asyncio.timeout(_SETTLED_S):
+                        await self._settled([checkpoint.partition])
+                    with suppress(TimeoutError):  # a producer that is given up meanwhile does not answer
+                        async with asyncio.timeout(_AGAIN_S):
+                            await shared.producer.client.force_metadata_update()
+                except (LogError, TimeoutError) as exc:
                     logger.info(
                         "a partition cannot be reached",
                         extra={"partition": checkpoint.partition, "error": str(exc)},
