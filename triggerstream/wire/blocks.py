@@ -20,7 +20,7 @@ from triggerstream.core.blocks import EventBlock, InstanceBlock, LazyEvents, Ope
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Holding, Ref, place_of
 from triggerstream.core.ids import LeafName, TriggerName
-from triggerstream.core.lazy import Block, split_lines
+from triggerstream.core.lazy import Block, locate, split_lines
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
@@ -94,6 +94,9 @@ class _Arrivals(EventBlock[K]):
 class _Instances(InstanceBlock):
     __slots__ = ()
 
+    def begin(self, number: int, /) -> bytes:
+        return b'{"number":%d,' % number
+
     def decode(self, key: int, line: bytes, at: int) -> Instance:
         instance = _decode(_instance_decoder, line)
         if (
@@ -128,18 +131,16 @@ def pack_instances(instances: Instances) -> Instances:
         return instances
     blocks: list[InstanceBlock] = []
     for block in instances.blocks:
-        added = new.pop(_shape_key(block), ())
-        if not added and instances.is_intact(block):
+        added = new.pop(_shape_key(block), [])
+        removed = instances.changed_in(block)
+        if not added and not removed:
             blocks.append(block)
-        else:
-            left = None if instances.is_intact(block) else instances.left_in(block)
-            packed = _changed_block(block, left, added)
-            if packed.keys:
-                blocks.append(packed)
+        elif added or len(removed) < len(block.keys):
+            blocks.append(_changed_block(block, removed, added))
     for added in new.values():
         first = added[0]
         bare = _new_block(first.status, tuple(first.captured), tuple(first.noted), first.sent)
-        blocks.append(_changed_block(bare, None, added))
+        blocks.append(_changed_block(bare, [], added))
     blocks.sort(key=lambda block: block.keys[0])
     return OpenInstances(tuple(blocks), inline)
 
@@ -166,16 +167,21 @@ def _new_block(
     return block
 
 
-def _changed_block(block: InstanceBlock, left: list[int] | None, added: Sequence[Instance]) -> InstanceBlock:
-    """A block with the instances at ``left`` (None: all) and those ``added``, which have its shape."""
-    lines = _Lines(block, left)
-    columns = [_taken(one, left) for one in (*block.captured.values(), *block.noted.values())]
+def _changed_block(block: InstanceBlock, removed: list[int], added: Sequence[Instance]) -> InstanceBlock:
+    """A block without the instances at ``removed``, with those ``added``, which have its shape."""
+    lines = _Lines(block)
+    columns = [[*one] for one in (*block.captured.values(), *block.noted.values())]
+    for at in reversed(removed):
+        lines.remove(at)
+        for column in columns:
+            del column[at]
     for instance in added:
         at = bisect(lines.keys, instance.number)
-        lines.insert(at, instance.number, encode_value(replace(instance, captured={}, noted={}, sent=None)))
+        bare = replace(instance, captured={}, noted={}, sent=None)
+        lines.insert(at, instance.number, encode_value(bare))
         for column, ref in zip(columns, _plain_refs(instance), strict=True):
             column.insert(at, ref)
-    changed = _Instances(lines.keys, pieces=lines.pieces, lines=lines.lines)
+    changed = _Instances(lines.keys, pieces=tuple(lines.pieces), lines=lines.lines)
     changed.status, changed.sent = block.status, block.sent
     changed.captured = dict(zip(block.captured, columns, strict=False))
     changed.noted = dict(zip(block.noted, islice(columns, len(block.captured), None), strict=True))
@@ -189,36 +195,58 @@ def _plain_refs(instance: Instance) -> Iterator[Ref]:
                 yield ref
 
 
-def _taken(column: Sequence[V], places: Sequence[int] | None) -> list[V]:
-    """What a column has at ``places``, or all."""
-    return [*column] if places is None else [column[at] for at in places]
-
-
 class _Lines(Generic[K]):
     """The keys and lines of a block while it is changed: ``pieces``, or ``lines`` once they must be split."""
 
-    def __init__(self, block: Block[K, Any], left: Sequence[int] | None) -> None:
-        self.keys = _taken(block.keys, left)
-        self.pieces: tuple[bytes, ...] = ()
+    def __init__(self, block: Block[K, Any]) -> None:
+        self._block = block
+        self._changes = 0
+        self.keys = [*block.keys]
+        self.pieces = [*block.pieces] if block.keys else []
         self.lines: list[bytes] | None = None
-        if left is None and block.keys:
-            self.pieces = block.pieces
+
+    def remove(self, at: int) -> None:
+        """Remove the line at a place."""
+        found = self._locate(at)
+        if found is None:
+            del self.split()[at]
         else:
-            self.lines = _taken(block.lines, left)
+            number, start, end = found
+            piece = self.pieces[number]
+            self.pieces[number : number + 1] = filter(None, (piece[:start], piece[end:]))
+        del self.keys[at]
 
     def insert(self, at: int, key: K, line: bytes) -> None:
-        if self.lines is None and at == len(self.keys):
-            self.pieces = (*self.pieces, line + b"\n")
-            if len(self.pieces) > _MOST_PIECES:
-                self.pieces = (b"".join(self.pieces),)
-        else:
+        """Insert a line at a place."""
+        is_last = self.lines is None and at == len(self.keys)
+        found = None if is_last else self._locate(at)
+        if is_last:
+            self.pieces.append(line + b"\n")
+        elif found is None:
             self.split().insert(at, line)
+        else:
+            number, start, _ = found
+            piece = self.pieces[number]
+            self.pieces[number : number + 1] = filter(None, (piece[:start], line + b"\n", piece[start:]))
+        if len(self.pieces) > _MOST_PIECES:
+            self.pieces = [b"".join(self.pieces)]
         self.keys.insert(at, key)
 
+    def _locate(self, at: int) -> tuple[int, int, int] | None:
+        """The place in the pieces of the line at a place; None if the lines are, or should be, split."""
+        self._changes += 1
+        if self.lines is not None or self._changes > _MANY:
+            return None
+        begin = self._block.begin(self.keys[at])
+        if begin is None:
+            return None
+        return locate(self.pieces, begin)
+
     def split(self) -> list[bytes]:
+        """The lines, one by one."""
         if self.lines is None:
-            self.lines = split_lines(self.pieces, len(self.keys))
-            self.pieces = ()
+            self.lines = split_lines(self.pieces, len(self.keys)) if self.pieces else []
+            self.pieces = []
         return self.lines
 
 
@@ -250,9 +278,11 @@ def _pack_events(events: LazyEvents[K], place: Callable[[list[K], K], int]) -> L
         return events
     (block,) = events.blocks or (_Arrivals([], []),)
     # A key that was deleted and came again keeps its place.
-    gone = events.gone - events.changed.keys()
-    left = [at for at, key in enumerate(block.keys) if key not in gone] if gone else None
-    lines, refs = _Lines(block, left), _taken(block.refs, left)
+    lines, refs = _Lines(block), [*block.refs]
+    for key in events.gone - events.changed.keys():
+        at = lines.keys.index(key)
+        lines.remove(at)
+        del refs[at]
     known = lines.keys if len(events.changed) < _MANY else set(lines.keys)
     for key, arrival in events.changed.items():
         line = encode_value(arrival)
@@ -263,7 +293,7 @@ def _pack_events(events: LazyEvents[K], place: Callable[[list[K], K], int]) -> L
             at = place(lines.keys, key)
             lines.insert(at, key, line)
             refs.insert(at, arrival.offset)
-    return LazyEvents((_Arrivals(lines.keys, refs, pieces=lines.pieces, lines=lines.lines),))
+    return LazyEvents((_Arrivals(lines.keys, refs, pieces=tuple(lines.pieces), lines=lines.lines),))
 
 
 def _length(block: Block[Any, Any]) -> int:
