@@ -38,6 +38,7 @@ from tests.benchmarks import (
 from tests.benchmarks.journal import Fields, Journal
 from tests.benchmarks.rows import Row, table, write
 from tests.support.environment import forget_settings, keep_bytecode
+from triggerstream.core.errors import TriggerstreamError
 
 ROWS = Path("build/bench.json")
 JOURNALS = Path("build/bench")
@@ -188,7 +189,7 @@ def main(words: Sequence[str]) -> int:
         print(f"{name}, part {number + 1} of {len(chosen)}, {time.strftime('%H:%M')}", flush=True)
         try:
             rows = measured(name, settings, fresh=given.fresh)
-        except (AssertionError, OSError, subprocess.CalledProcessError):
+        except (AssertionError, OSError, subprocess.CalledProcessError, TriggerstreamError):
             print(f"{name} FAILED:\n{traceback.format_exc()}", file=sys.stderr, flush=True)
             rows = []
         print(table(rows), flush=True)

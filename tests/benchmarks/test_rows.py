@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.benchmarks.kafka_runs import Run
 from tests.benchmarks.loads import Bursts
 from tests.benchmarks.peers.contenders import PLAIN, WORKER
 from tests.benchmarks.rows import Row, read, write
+from triggerstream.core.errors import LogError
 
 ROOT = Path(__file__).parents[2]
 COMPARISON = Comparison(part="p", load=Bursts(sessions=250), contenders=(WORKER, PLAIN), rounds=3)
@@ -69,6 +71,22 @@ def test_a_part_whose_runs_are_all_known_needs_no_kafka(monkeypatch: pytest.Monk
     monkeypatch.setattr(kafka, "run_once", started)
     rounds = measure(COMPARISON, journal)
     assert [runs[WORKER.name].cpu_s for runs in rounds] == [1.0, 2.0, 3.0]
+
+
+def test_a_run_that_fails_is_left_out_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> Run:
+        raise LogError("no answer")
+
+    @contextmanager
+    def none(_: Path) -> Iterator[str]:
+        yield "127.0.0.1:1"
+
+    monkeypatch.setattr(kafka, "cluster", none)
+    monkeypatch.setattr(kafka, "_warm_up", lambda *_: None)
+    monkeypatch.setattr(kafka, "run_once", fail)
+    journal = Journal(None, {})
+    assert measure(COMPARISON, journal) == [{}, {}, {}]
+    assert not journal.knows(kafka.key_of(COMPARISON, WORKER, 0))
 
 
 def test_memory_that_grows_has_a_row_of_its_growth() -> None:
