@@ -60,6 +60,7 @@ async def test_database_of_the_first_schema_is_brought_up_to_date_with_all_that_
     with closing(sqlite3.connect(tmp_path / "triggerstream.db", isolation_level=None)) as older:
         older.executescript(
             """
+            DROP TABLE retired;
             DROP TABLE dead_letters;
             CREATE TABLE dead_letters (
                 number INTEGER PRIMARY KEY AUTOINCREMENT, at_us INTEGER NOT NULL, offset INTEGER UNIQUE,
@@ -83,7 +84,8 @@ async def test_database_of_the_first_schema_is_brought_up_to_date_with_all_that_
         (2, None, None, "of a command"),
     ]
     with closing(sqlite3.connect(tmp_path / "triggerstream.db")) as newer:
-        assert newer.execute("PRAGMA user_version").fetchone() == (3,)
+        assert newer.execute("PRAGMA user_version").fetchone() == (4,)
+        assert newer.execute("SELECT count(*) FROM retired").fetchone() == (0,)
         newer.execute("INSERT INTO dead_letters (at_us, offset, left_out, reason) VALUES (3, 5, 0, 'r')")
         assert newer.execute("SELECT max(number) FROM dead_letters").fetchone() == (3,)
 

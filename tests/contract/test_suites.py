@@ -16,6 +16,7 @@ NOT_SHARED = {
     "ClockWatch",  # of a database: one adapter, which tests/adapters/test_sqlite_clock.py uses
     "Administration",  # of an app in Kafka: one adapter, which tests/cli uses
     "HandOverProcess",  # one adapter: the bridge, which tests/adapters/kafka uses
+    "RetiredSource",  # a part of Reader and of States, whose suites have it
     "Waiting",  # commands of the engines, for the code that both of them share
 }
 """Protocols that are no port with more than one adapter."""

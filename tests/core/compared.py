@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypeAlias
 
+from tests.core.entries import Entries
 from tests.core.logs_of_conditions import APP, Scenario
 from tests.core.reference_of_conditions import (
     Asked,
@@ -61,6 +62,7 @@ class Folding:
     """Chooses after which events the states are stored and read again: batches of an engine."""
     states: dict[SessionId, SessionState] = field(default_factory=dict)
     decisions: dict[SessionId, list[Decision]] = field(default_factory=dict)
+    entries: Entries = field(default_factory=Entries)
 
     @classmethod
     def of(
@@ -103,6 +105,7 @@ class Folding:
 
     def _keep(self, session: SessionId, folded: Folded) -> None:
         self.states[session] = folded.state
+        self.entries.take(session, folded)
         self.decisions.setdefault(session, []).extend(folded.decisions)
 
     def seen(self, session: str) -> Seen:
@@ -111,6 +114,7 @@ class Folding:
         asked = [asked_by(decision) for decision in self.decisions.get(SessionId(session), [])]
         if state is None:
             return asked, {}, {}, {}
+        state = self.entries.whole(SessionId(session), state)
         instances = statuses(state)
         return (
             asked,

@@ -46,7 +46,8 @@ from triggerstream.core.ids import (
     event_digest,
     instance_id,
 )
-from triggerstream.core.state import DECIDED, WAITING, Instance, NoEffect, SessionState, Status
+from triggerstream.core.retired import KEPT_RESOLVED
+from triggerstream.core.state import DECIDED, RESOLVED, WAITING, Instance, NoEffect, SessionState, Status
 from triggerstream.wire import state as wire
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "semantics.md"
@@ -189,6 +190,16 @@ def _close(story: Story, _instance: InstanceId) -> None:
     story.close()
 
 
+def _retire(story: Story, _instance: InstanceId) -> None:
+    """Resolve so many further instances that the observed one leaves the state."""
+    for _ in range(KEPT_RESOLVED):
+        story.fire("b")
+        assert story.state is not None
+        record = story.state.tasks[T]
+        if record.next - 1 in record.open:
+            story.cancel(instance_id(T, record.next - 1))
+
+
 def _apply(tasks: JsonObject) -> Callable[[Story, InstanceId], None]:
     return lambda story, _instance: story.apply(tasks)
 
@@ -223,6 +234,10 @@ def _not_reportable(instance: InstanceId, command: CommandId) -> Body:
 
 def _fails(instance: InstanceId, command: CommandId) -> Body:
     return Failed(instance=instance, command=command, error="boom")
+
+
+def _starts(instance: InstanceId, command: CommandId) -> Body:
+    return Started(instance=instance, command=command)
 
 
 def _finishes(instance: InstanceId, command: CommandId) -> Body:
@@ -260,7 +275,7 @@ ROWS: Final = (
     Row(label="trigger `no` (in `unless`)", body=_trigger("no")),
     Row(label="trigger `a` with the id `1` again", body=_trigger("a"), event_id="1"),
     Row(label="trigger that no task uses", body=_trigger("other")),
-    Row(label="`started`", body=lambda i, c: Started(instance=i, command=c)),
+    Row(label="`started`", body=_starts),
     Row(label="`finished`", body=_finishes),
     Row(label="`finished` with another command's id", body=lambda i, _c: _finishes(i, CommandId("other"))),
     Row(label="`failed`", body=_fails),
@@ -306,6 +321,9 @@ ROWS: Final = (
     Row(label="closed, then `replay` with `force`", body=_forces, before=_close, among=_HANDED_OVER),
     Row(label="closed, then `cancel`", body=_cancels, before=_close, among=_NOT_WAITING),
     Row(label="closed, then `close`", body=lambda _i, _c: Close(), before=_close, among=_NOT_WAITING),
+    Row(label="retired, then `started`", body=_starts, before=_retire, among=RESOLVED),
+    Row(label="retired, then `finished`", body=_finishes, before=_retire, among=RESOLVED),
+    Row(label="retired, then `cancel`", body=_cancels, before=_retire, among=RESOLVED),
     Row(label="file without `t`, then `touch`", body=_touches, before=_apply(_WITHOUT_T)),
     Row(label="file without `t`, then `finished`", body=_finishes, before=_apply(_WITHOUT_T), among=DECIDED),
     Row(label="file without `t`, then `failed`", body=_fails, before=_apply(_WITHOUT_T), among=DECIDED),
@@ -403,7 +421,8 @@ def cell(row: Row, status: Status) -> Cell:
 def _known(story: Story) -> tuple[dict[InstanceId, Instance], int]:
     """The session's instances, and their generation."""
     assert story.state is not None
-    return dict(_by_id(story.state)), story.state.instances_generation
+    whole = story.entries.whole(story.session, story.state)
+    return dict(_by_id(whole)), whole.instances_generation
 
 
 def _by_id(state: SessionState) -> Iterator[tuple[InstanceId, Instance]]:

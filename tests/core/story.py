@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from tests.core.entries import Entries
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.events import (
     TYPES,
@@ -79,6 +80,7 @@ class Story:
     result: Folded = field(init=False)
     """The result of the last event that was folded."""
     sizes: Sizes | None = None
+    entries: Entries = field(init=False, default_factory=Entries)
     offset: int = field(init=False, default=0)
     now_s: float = field(init=False, default=0.0)
 
@@ -127,6 +129,7 @@ class Story:
             self.rejected.append(folded.reason)
             return []
         self.state = folded.state
+        self.entries.take(self.session, folded)
         self.result = folded
         self.commands += [d for d in folded.decisions if isinstance(d, Command)]
         self.settled += folded.settled
@@ -232,6 +235,10 @@ class Story:
 
     # ---- looking
 
+    def whole(self) -> SessionState | None:
+        """The state with all instances, those that have left it included."""
+        return None if self.state is None else self.entries.whole(self.session, self.state)
+
     def command(self, instance: str, *, generation: int | None = None) -> CommandId:
         """The command id of an instance, of the generation that is under way unless told."""
         parts = split_instance_id(instance)
@@ -242,24 +249,27 @@ class Story:
 
     def statuses(self) -> dict[str, str]:
         """Each instance's status."""
-        return {} if self.state is None else {n: i.status.value for n, i in statuses(self.state).items()}
+        state = self.whole()
+        return {} if state is None else {n: i.status.value for n, i in statuses(state).items()}
 
     def stored(self) -> dict[str, JsonObject]:
         """Each instance's kwargs, before ``withParams``."""
-        state = self.state
+        state = self.whole()
         return {} if state is None else {n: state.stored_kwargs(i) for n, i in statuses(state).items()}
 
     def instance(self, instance: str) -> Instance:
-        assert self.state is not None
-        return statuses(self.state)[instance]
+        state = self.whole()
+        assert state is not None
+        return statuses(state)[instance]
 
     def refused(self) -> int:
         return 0 if self.state is None else self.state.refused
 
     def notes(self) -> list[tuple[str, str | None]]:
         """What the timeline says of each event: what it was, and the note."""
-        assert self.state is not None
-        rows = timeline(self.rules, self.session, self.state)
+        state = self.whole()
+        assert state is not None
+        rows = timeline(self.rules, self.session, state)
         return [(row.what, row.note) for row in rows if row.what != "decided"]
 
 

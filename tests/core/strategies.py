@@ -15,6 +15,7 @@ from typing import TypeAlias, TypeVar
 from hypothesis import strategies as st
 from msgspec import structs
 
+from tests.core.entries import Entries
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.events import (
     TYPES,
@@ -280,6 +281,7 @@ class World:
     decisions: list[Decision] = field(default_factory=list)
     rejected: list[int] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    entries: Entries = field(default_factory=Entries)
 
     def take(self, entry: Entry) -> None:
         """Fold one entry."""
@@ -288,11 +290,21 @@ class World:
             return
         folded = step(self.rules, self.states.get(entry.session), entry)
         if isinstance(folded, Folded):
-            self.states[entry.session] = folded.state
+            self.keep(entry.session, folded)
             self.decisions.extend(folded.decisions)
             self.left_out.extend(folded.left_out)
         elif isinstance(folded, Rejected):
             self.rejected.append(entry.offset)
+
+    def keep(self, session: SessionId, folded: Folded) -> None:
+        """Keep the state of a session, and the entries of instances that have left it."""
+        self.states[session] = folded.state
+        self.entries.take(session, folded)
+
+    def whole(self, session: SessionId) -> SessionState | None:
+        """The state of a session with all its instances."""
+        state = self.states.get(session)
+        return None if state is None else self.entries.whole(session, state)
 
     def decided(self, session: SessionId) -> list[Decision]:
         """What was decided for one session, in order."""

@@ -240,8 +240,9 @@ def test_oldest_resolved_instances_are_forgotten_and_the_numbers_go_on() -> None
     for n in range(103):
         story.fire("a")
         story.finished(f"t#{n}")
-    assert story.state is not None
-    record = story.state.tasks[story.commands[0].task]
+    whole = story.whole()
+    assert whole is not None
+    record = whole.tasks[story.commands[0].task]
     assert list(record.resolved) == list(range(3, 103))
     assert record.next == 103
     assert names(story.fire("a")) == ["t#103"]

@@ -137,7 +137,7 @@ def test_fold_agrees_with_a_naive_reading_of_the_rules(history: History) -> None
             [(one.trigger, one.data) for one in world.left_out[left_out:]],
         )
         assert found == (expected or ([], []))
-        assert shown(world.states.get(event.session)) == reference.statuses(event.session)
+        assert shown(world.whole(event.session)) == reference.statuses(event.session)
 
 
 @given(
@@ -255,11 +255,11 @@ def test_lazy_migration_equals_migration_at_once(history: History) -> None:
         if isinstance(entry, AppliedConfiguration):
             for session, state in eager.states.items():
                 folded = migrate(eager.rules, state, session)
-                eager.states[session] = folded.state
+                eager.keep(session, folded)
                 eager.decisions.extend(folded.decisions)
     for session, state in lazy.states.items():
         folded = migrate(lazy.rules, state, session)
-        lazy.states[session] = folded.state
+        lazy.keep(session, folded)
         lazy.decisions.extend(folded.decisions)
     assert lazy.states == eager.states
     for session in SESSIONS:

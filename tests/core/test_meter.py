@@ -11,6 +11,7 @@ from triggerstream.core.held import Remembered
 from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, SessionId, TaskName
 from triggerstream.core.meter import BoundEffects, BoundError, Meter
 from triggerstream.core.results import TooLong
+from triggerstream.core.retired import Retired
 from triggerstream.core.state import Arrival, Instance, SessionState
 from triggerstream.core.tasks import Bounds
 
@@ -51,6 +52,9 @@ class FixedSizes:
         raise NotImplementedError
 
     def arrival(self, arrival: Arrival) -> int:
+        raise NotImplementedError
+
+    def retired(self, retired: Retired) -> int:
         raise NotImplementedError
 
     def state(self, state: SessionState) -> int:

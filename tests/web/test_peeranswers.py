@@ -30,7 +30,12 @@ async def test_every_state_of_a_scenario_is_taken(scenario: Scenario) -> None:
         rows = []
         for session, state in partition.stored.items():
             shown = await explained(
-                partition.rules, session, state, reader=MemoryReader(MemoryDatabase()), partition=0
+                partition.rules,
+                session,
+                state,
+                reader=MemoryReader(MemoryDatabase()),
+                retired=MemoryReader(MemoryDatabase()),
+                partition=0,
             )
             taken(shown)
             row = listed(partition.rules, session, state, wanted=Filter())

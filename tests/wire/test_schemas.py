@@ -24,9 +24,10 @@ from tests.wire.values import NAME, TEXT, bodies, decisions, json_values, states
 from triggerstream.core.commands import Decision
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import TYPES, Body, ConfigApplied, Event
-from triggerstream.core.ids import JsonObject
+from triggerstream.core.ids import JsonObject, TaskName
+from triggerstream.core.retired import Retired
 from triggerstream.core.state import SessionState
-from triggerstream.wire import commands, events, state
+from triggerstream.wire import commands, events, retired, state
 from triggerstream.wire.records import Record
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -85,6 +86,11 @@ def write_event(event: object) -> bytes:
     )
 
 
+def read_retired(text: bytes) -> Retired:
+    """The entry of an instance of any task: its key says of which."""
+    return retired.decode(TaskName("t"), text)
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of value on the wire, with both of its contracts."""
@@ -93,11 +99,15 @@ class Kind:
     schema_file: str
     decode: Callable[[bytes], object]
     encode: Callable[[Any], bytes]
+    part: str | None = None
+    """The definition in the schema that describes it; None: the schema itself."""
 
     @property
     def schema(self) -> dict[str, Any]:
         loaded: dict[str, Any] = json.loads((SCHEMAS / self.schema_file).read_text(encoding="utf-8"))
-        return loaded
+        if self.part is None:
+            return loaded
+        return {"$schema": loaded["$schema"], **loaded["$defs"][self.part], "$defs": loaded["$defs"]}
 
     def accepts(self, text: bytes) -> bool:
         try:
@@ -111,6 +121,7 @@ KINDS = {
     "events": Kind("events", "event.schema.json", read_event, write_event),
     "commands": Kind("commands", "command.schema.json", commands.decode, commands.encode),
     "states": Kind("states", "session-state.schema.json", state.decode, state.encode),
+    "retired": Kind("retired", "session-state.schema.json", read_retired, retired.encode, part="retired"),
 }
 VALIDATORS = {name: STRICT(kind.schema) for name, kind in KINDS.items()}
 
@@ -245,6 +256,7 @@ def test_states_as_written_satisfy_the_schema(known: SessionState) -> None:
 BEYOND_SCHEMA = re.compile(
     r"nested deeper|beyond ±2|RFC 3339 instant|SHA-256|`next`, or stands twice|whole digests of 8"
     r"|/instance: must be `.*` and a number, is|a session id of|neither `seen` nor `kept` has"
+    r"|/retired: must be ranges|is among the `retired`|/events: has no `"
 )
 """What the parsers say about rules that no schema can express."""
 
@@ -335,3 +347,9 @@ def test_schema_and_parser_agree_about_changed_states(document: object) -> None:
     # The schema is that of this version; an earlier one is upcast.
     assume(not (isinstance(document, dict) and document.get("version") == 1))
     agree(KINDS["states"], document)
+
+
+@pytest.mark.laws
+@given(mutated("retired"))
+def test_schema_and_parser_agree_about_changed_entries_of_retired_instances(document: object) -> None:
+    agree(KINDS["retired"], document)

@@ -32,8 +32,10 @@ from triggerstream.core.ids import (
     split_instance_id,
 )
 from triggerstream.core.meter import BoundEffects, BoundError, Meter
+from triggerstream.core.number_ranges import count_of, is_among, without_first
 from triggerstream.core.places import count_places
 from triggerstream.core.results import Follows
+from triggerstream.core.retired import KEPT_RESOLVED, Retired
 from triggerstream.core.sizes import Sizes, captured_by_resolved_alone
 from triggerstream.core.slots import captured_refs, is_satisfied
 from triggerstream.core.state import (
@@ -68,6 +70,7 @@ class Draft:
     """
 
     __slots__ = (
+        "_before",
         "_needed",
         "_owned",
         "barred",
@@ -82,6 +85,7 @@ class Draft:
         "meter",
         "offset",
         "resolved",
+        "retired",
         "rules",
         "session",
         "settled",
@@ -101,6 +105,7 @@ class Draft:
         self.trace: str | None = None
         self.offset = -1
         self.created = self.resolved = self.taken = 0
+        self.retired: list[Retired] = []
         self.followed = False
         self.effect: Effect = NOTHING
         self.follows: Follows | None = None
@@ -110,6 +115,7 @@ class Draft:
         self.timers: list[Timer] | None = None
         self.freed: set[TaskName] | None = None
         self._owned: set[TaskName] = set()
+        self._before = state
         self._needed: dict[TriggerName, EarlierEvents] | None = None
         """The earlier events that were needed when the latest configuration was met; None until asked for."""
         if state is None:
@@ -175,6 +181,8 @@ class Draft:
                 open=record.open.copy(),
                 resolved=record.resolved.copy(),
                 removed=record.removed,
+                retired=record.retired,
+                undecided=record.undecided,
                 takers=record.takers,
                 places=None if places is None else TaskPlaces(places.taken, places.held.copy()),
             )
@@ -212,6 +220,9 @@ class Draft:
         if record is None:
             return Refused(Why.UNKNOWN_INSTANCE, f"the session has no instance of task {parts[0]}")
         instance = record.find(parts[1])
+        if instance is None and is_among(parts[1], record.retired):
+            says = f"{text} is over: at least {KEPT_RESOLVED} of its task were resolved after it"
+            return Refused(Why.OVER, says)
         if instance is None:
             says = f"the session has no instance {text}, or keeps it no longer"
             return Refused(Why.UNKNOWN_INSTANCE, says)
@@ -279,8 +290,12 @@ class Draft:
         if self.meter is not None:
             self.meter.shrunk()
         record.resolved[instance.number] = instance
-        while len(record.resolved) > self.config.bounds.resolved_instances:
-            del record.resolved[min(record.resolved)]
+        limit = self.config.bounds.resolved_instances
+        while len(record.resolved) + count_of(record.retired) > limit:
+            if record.retired and record.retired[0][0] < min(record.resolved, default=record.next):
+                record.retired = without_first(record.retired)
+            else:
+                del record.resolved[min(record.resolved)]
 
     def _forget_resolved(self, sizes: Sizes, limit: int) -> None:
         """Forget the oldest resolved instances until the rest is within the bound in bytes (R10.9)."""
@@ -335,12 +350,15 @@ class Draft:
             state.recent = {**state.recent, event: arrival}
 
     def _needed_event(self, trigger: TriggerName, ref: Ref) -> Arrival | None:
-        """An event that the state still has when it meets a configuration, wherever batches end."""
+        """An event that the state still has when it meets a configuration, wherever batches end.
+
+        Those of resolved instances do not count: which of them the state has may change nothing (R10.11).
+        """
         latest = self.state.seen.get(trigger)
         if latest is not None and latest.offset == ref:
             return latest
         if self._needed is None:
-            self._needed = self.state.needed_events()
+            self._needed = self.state.needed_events(by_resolved=False)
         return self._needed.get(trigger, {}).get(ref)
 
     def _file_recent_events(self) -> None:

@@ -20,6 +20,8 @@ class Why(StrEnum):
     """An event of the same source and id is included already."""
     UNKNOWN_INSTANCE = "unknown instance"
     """The session has no such instance, or keeps it no longer."""
+    OVER = "over"
+    """The instance was resolved before the newest ones of its task: it has left the session's state."""
     OTHER_COMMAND = "other command"
     """The outcome names a command that is not the instance's."""
     OTHER_GENERATION = "other generation"

@@ -42,10 +42,12 @@ from triggerstream.core.firing import FiringTimers
 from triggerstream.core.held import Ref
 from triggerstream.core.ids import DIGEST_BYTES, LeafName, SessionId, TriggerName, event_digest, find_digest
 from triggerstream.core.meter import BoundError
+from triggerstream.core.number_ranges import count_of
 from triggerstream.core.orders import ApplyingOrders
 from triggerstream.core.outcomes import settled_by
 from triggerstream.core.reoffering import Reoffering
 from triggerstream.core.results import Folded, Follows, LeftOut, Rejected, Unknown
+from triggerstream.core.retiring import Retiring
 from triggerstream.core.sizes import Sizes
 from triggerstream.core.state import WAITING, Arrival, Instance, SessionState, Status, TaskRecord
 from triggerstream.core.takers import FEW, leaf_of_first, takers_and_noters, takers_of
@@ -137,7 +139,7 @@ def needs_touch(rules: Rules, session: SessionId, state: SessionState) -> bool:
     return bool(folded.decisions or folded.created) or folded.state.holds > state.holds
 
 
-class _Fold(FiringTimers, Reoffering, ApplyingOrders):
+class _Fold(FiringTimers, Reoffering, ApplyingOrders, Retiring):
     """Folds one event into a draft, by the rules of ``docs/semantics.md``."""
 
     __slots__ = ()
@@ -156,6 +158,8 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders):
             prevented=0 if beyond is None else beyond.prevented,
             forgotten_ids=0 if beyond is None else beyond.forgotten_ids,
             touched=self._owned,
+            retired=self._retired() if self.retired else (),
+            dropped=self._dropped(),
         )
 
     # ---- the steps of a fold ------------------------------------------------------------------
@@ -174,6 +178,8 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders):
         state.clock_us = clock_us
         if state.unjudged and type(event.body) is not Timer:
             self._judge_all()
+        if self.resolved:
+            self._retire_resolved()  # as if events of timers had come at their time
         # Decisions so far were caused by time or a configuration, so they get no trace context of an event.
         self.trace = event.traceparent
         effect = self._apply(event)
@@ -186,6 +192,8 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders):
             self.fire_timers(state.clock_us)
             state = self.state
         state.offset = event.offset
+        if self.resolved:
+            self._retire_resolved()
         if state.recent:
             self._file_recent_events()
         if self.beyond is not None and self.beyond.remarks:
@@ -421,6 +429,8 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders):
             if due_us is not None and due_us <= clock_us:
                 self.fire_timers(clock_us)
             self.meet(applied)
+        if self.resolved:
+            self._retire_resolved()
 
     def meet(self, applied: Version) -> None:
         """Bring the state under one further configuration (R9.3, R9.4); nothing is judged yet.
@@ -508,4 +518,8 @@ def _begins_again(task: Task, record: TaskRecord) -> bool:
     if task.every is not None or record.next == 1:
         return True
     kept = record.resolved
-    return len(kept) == record.next and all(instance.decided_us is None for instance in kept.values())
+    return (
+        len(kept) + count_of(record.retired) == record.next
+        and (record.undecided or not record.retired)
+        and all(instance.decided_us is None for instance in kept.values())
+    )

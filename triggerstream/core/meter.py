@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.results import LeftOut, TooLong
+from triggerstream.core.retired import Retired
 from triggerstream.core.sizes import Sizes
 from triggerstream.core.state import (
     SessionState,
@@ -54,7 +55,7 @@ class Meter:
     bounds.
     """
 
-    __slots__ = ("_bytes", "_latest", "_measured", "_stale", "decided", "firing", "sizes")
+    __slots__ = ("_bytes", "_latest", "_measured", "_retired", "_stale", "decided", "firing", "sizes")
 
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
@@ -64,6 +65,8 @@ class Meter:
         self._bytes: int | None = None
         self._stale = False
         self._measured = 0
+        self._retired = 0
+        """Bytes of the entries of all instances that have left the state by this event."""
         self._latest: tuple[Decision, int] | None = None
         """The command that was measured last, which is mostly checked and then counted, and its size."""
 
@@ -124,6 +127,14 @@ class Meter:
     def count(self, command: Decision) -> None:
         """Add the bytes of a command that is sent."""
         self.decided += self._size(command)
+
+    def has_room_for_entry(self, retired: Retired, bounds: Bounds) -> bool:
+        """Count the entry of an instance that leaves the state; False if it does not fit (R10.11)."""
+        size = self.sizes.retired(retired)
+        if self._retired + size > bounds.resolved_bytes:
+            return False
+        self._retired += size
+        return True
 
     def _size(self, command: Decision) -> int:
         if not isinstance(command, Command):

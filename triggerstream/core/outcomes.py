@@ -28,7 +28,7 @@ from triggerstream.core.events import (
     Touch,
     Trigger,
 )
-from triggerstream.core.ids import CommandId, Json, TaskName, TriggerName, instance_id
+from triggerstream.core.ids import CommandId, Json, TaskName, TriggerName, instance_id, split_instance_id
 from triggerstream.core.results import Follows
 from triggerstream.core.sizes import cut_text
 from triggerstream.core.state import DECIDED, Instance, Status
@@ -74,13 +74,16 @@ class ApplyingOutcomes(Deciding):
         """Refuse an outcome, or change its instance (R6.1 to R6.4)."""
         self.settled += settled_by(outcome)
         found = self._find(outcome.instance)
-        if isinstance(found, Refused):
+        if isinstance(found, Refused) and found.why is not Why.OVER:
             return self._refuse(found)
-        task, instance = found
-        if outcome.command != self._command_id(task, instance.number):
+        named = split_instance_id(outcome.instance)
+        if named is None or outcome.command != self._command_id(*named):
             return self._refuse(
                 Refused(Why.OTHER_COMMAND, f"command {outcome.command} is not that of {outcome.instance}")
             )
+        if isinstance(found, Refused):
+            return self._refuse(found)
+        task, instance = found
         if instance.status not in DECIDED:
             return self._record_late_outcome(task, instance, outcome)
         if is_of_an_older_attempt(outcome, instance):

@@ -36,6 +36,7 @@ from triggerstream.core.ids import (
 from triggerstream.core.lacking import missing_triggers
 from triggerstream.core.places import Hold, holds_of
 from triggerstream.core.reruns import Rerun, reruns_of
+from triggerstream.core.retired import forgotten_count
 from triggerstream.core.sentences import status_sentence
 from triggerstream.core.similar_names import nearest
 from triggerstream.core.slots import captured_refs
@@ -277,7 +278,7 @@ def _task(explainer: Explainer, name: TaskName, beside: Seen) -> ExplainedTask:
             )
             for one in record.instances()
         ]
-        forgotten = record.next - len(record.open) - len(record.resolved)
+        forgotten = forgotten_count(record)
     elif task is None:
         likely = nearest(name, rules.current.config.by_name)
         says = "no such task" if likely is None else f"no such task; the nearest name is {likely}"

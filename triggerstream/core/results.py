@@ -20,6 +20,7 @@ from triggerstream.core.ids import (
     TaskName,
     TriggerName,
 )
+from triggerstream.core.retired import Retired
 from triggerstream.core.state import (
     SessionState,
 )
@@ -47,6 +48,9 @@ class Folded(Struct, frozen=True, kw_only=True):
     ``prevented`` counts instances and seeds that a bound prevented; the timeline names them.
     ``forgotten_ids`` counts identities of events that are no longer compared (R4.1).
     ``touched`` has the tasks whose instances may have changed.
+    ``retired`` are the instances that have left the state, ``dropped`` the ones of an earlier event whose
+    entries are to be deleted: before those of ``retired`` are written, which may have the same numbers in
+    another generation.
     """
 
     state: SessionState
@@ -60,6 +64,8 @@ class Folded(Struct, frozen=True, kw_only=True):
     prevented: int = 0
     forgotten_ids: int = 0
     touched: AbstractSet[TaskName] = frozenset()
+    retired: tuple[Retired, ...] = ()
+    dropped: tuple[tuple[TaskName, int], ...] = ()
 
 
 class Rejected(Struct, frozen=True, kw_only=True):

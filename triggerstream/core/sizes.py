@@ -15,6 +15,7 @@ from typing import Protocol
 from triggerstream.core.commands import Command
 from triggerstream.core.held import Ref, Remembered
 from triggerstream.core.ids import TaskName, TriggerName
+from triggerstream.core.retired import Retired
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import Arrival, Instance, Instances, SessionState
 
@@ -42,6 +43,9 @@ class Sizes(Protocol):
 
     def remembered(self, remembered: Remembered) -> int:
         """Size of what the leaves of a task remember."""
+
+    def retired(self, retired: Retired) -> int:
+        """Size of the entry of an instance that leaves the state."""
 
     def state(self, state: SessionState) -> int:
         """Size of a state without its resolved instances and the events that only they captured."""

@@ -34,6 +34,7 @@ from triggerstream.core.instances import (
     stage_of,
 )
 from triggerstream.core.merge import deep_merge, merge_under_each
+from triggerstream.core.number_ranges import Numbers
 from triggerstream.core.slots import brought, captured_refs
 
 __all__ = [
@@ -73,16 +74,20 @@ class TaskPlaces(Struct):
 
 
 class TaskRecord(Struct, kw_only=True):
-    """A task's instances in a session, by number, ascending: those still ``open``, and the ``resolved`` kept.
+    """A task's instances in a session by number: those still ``open``, and the newest ``resolved`` ones.
 
-    ``next`` is the number of the next instance. ``removed``: a configuration without the task cancelled the
-    last instance while it waited.
+    Open ones are in the order of their numbers, resolved ones in that in which they were resolved.
+    ``retired`` has the numbers of those that have entries of their own (R10.11); ``undecided``: none of these
+    was decided. ``next`` is the number of the next instance. ``removed``: a configuration without the task
+    cancelled the last instance while it waited.
     """
 
     next: int = 0
     open: Instances = {}
     resolved: dict[int, Instance] = {}
     removed: bool = False
+    retired: Numbers = ()
+    undecided: bool = False
     takers: dict[LeafName | None, tuple[int, ...]] | None = None
     """The numbers of the instances that may take an event, by leaf (None: any leaf); derived, not stored.
 
@@ -93,11 +98,11 @@ class TaskRecord(Struct, kw_only=True):
     event would take ten times as long as the rest of a step."""
 
     def find(self, number: int) -> Instance | None:
-        """The instance of that number, if it is still kept."""
+        """The instance of that number, if the state has it."""
         return self.open.get(number) or self.resolved.get(number)
 
     def instances(self) -> Iterator[Instance]:
-        """Every instance kept, in the order of their numbers."""
+        """Every instance in the state, in the order of their numbers."""
         return iter(sorted((*self.open.values(), *self.resolved.values()), key=lambda i: i.number))
 
 
@@ -150,12 +155,15 @@ class SessionState(Struct, kw_only=True):
         """True where nothing is left that a configuration could mean anything to."""
         return not (self.seen or self.tasks)
 
-    def needed_events(self) -> dict[TriggerName, EarlierEvents]:
-        """The events of ``kept`` that an instance has captured or a leaf of ``after`` remembers (R10.9)."""
+    def needed_events(self, *, by_resolved: bool = True) -> dict[TriggerName, EarlierEvents]:
+        """The events of ``kept`` that an instance has captured or a leaf of ``after`` remembers (R10.9).
+
+        ``by_resolved``: also those that only resolved instances have captured.
+        """
         if not self.kept and not self.recent:
             return {}
         referenced: dict[TriggerName, set[Ref]] = {}
-        for name, refs in self._captured_events():
+        for name, refs in self._captured_events() if by_resolved else self.captured_by_open():
             referenced.setdefault(name, set()).update(refs)
         for name, ref in self.referenced_by_leaves():
             referenced.setdefault(name, set()).add(ref)

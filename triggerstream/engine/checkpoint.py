@@ -11,6 +11,7 @@ from triggerstream.core.commands import Decision
 from triggerstream.core.ids import CommandId, SessionId
 from triggerstream.core.tasks import Rules
 from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.retired import RetiredKey
 
 
 class Stored(Struct, frozen=True, kw_only=True):
@@ -76,6 +77,7 @@ def dead_letter_of(record: Record, reason: str) -> DeadLetter:
 class Checkpoint:
     """The effects of a batch, in the order in which they were decided.
 
+    ``retired`` are entries of instances that have left their session's state; None: the entry is deleted.
     ``offset`` is the next offset to read. ``settled`` are the commands that need no hand-over any more.
     ``rehomed`` are records that belong to another partition. ``rules`` is set if a configuration was among
     the records. ``records`` is the number of records, ``size`` the number of bytes to make durable.
@@ -85,6 +87,7 @@ class Checkpoint:
     offset: int
     decided: tuple[Decided, ...] = ()
     states: Mapping[SessionId, Stored] = field(default_factory=dict)
+    retired: Mapping[RetiredKey, bytes | None] = field(default_factory=dict)
     settled: tuple[CommandId, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
     rehomed: tuple[NewRecord, ...] = ()
@@ -106,3 +109,12 @@ class Checkpoint:
     def left_out(self) -> int:
         """Number of dead letters that are triggers which a bound left out."""
         return sum(letter.left_out is not None for letter in self.dead_letters)
+
+
+def keep_retired(kept: dict[RetiredKey, bytes], changes: Mapping[RetiredKey, bytes | None]) -> None:
+    """Take over the entries of retired instances that a checkpoint writes or deletes."""
+    for key, entry in changes.items():
+        if entry is None:
+            kept.pop(key, None)
+        else:
+            kept[key] = entry

@@ -30,6 +30,7 @@ from triggerstream.engine.rows import (
     Unmigrated,
 )
 from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.retired import RetiredKey
 
 
 class Clock(Protocol):
@@ -158,6 +159,7 @@ class Store(Protocol):
     async def commit(self, checkpoint: Checkpoint, *, sent: Sequence[SentRow] = ()) -> int:
         """Make ``checkpoint`` durable, all or nothing. Returns the number of its first row.
 
+        Entries of retired instances are written or deleted, as it says.
         The steps, in order: ``sent`` is noted, and sent revocations and settled rows are deleted. Each
         decision gets the next number and replaces a row of the same command (a revocation: only an unsent
         one). A settled row is deleted once it was sent. Re-homed records are appended to the log.
@@ -212,6 +214,9 @@ class Reader(Protocol):
 
     async def some(self, sessions: Collection[SessionId]) -> Mapping[SessionId, SessionRow]:
         """Rows of the known sessions among ``sessions``. Each partition is read once."""
+
+    async def retired(self, keys: Collection[RetiredKey]) -> Mapping[RetiredKey, bytes]:
+        """The entries of retired instances, those of ``keys`` that there are."""
 
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50

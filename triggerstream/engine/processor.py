@@ -26,6 +26,7 @@ from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.wire import events, state
 from triggerstream.wire.json import dumps
 from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.retired import RetiredKey
 from triggerstream.wire.signature import ControlKeys
 
 PART_BYTES = 16 * 1024 * 1024
@@ -204,6 +205,7 @@ class _Batch:
     def checkpoint(self, offset: int) -> Checkpoint:
         rules = self.rules
         states: dict[SessionId, Stored] = {}
+        retired: dict[RetiredKey, bytes | None] = {}
         size = self.made
         for session_id, session in self.sessions.items():
             known = session.state
@@ -213,11 +215,14 @@ class _Batch:
                 except DecodeError as exc:  # a part of the state that was not looked at before
                     raise self.processor.decoder.unreadable(session_id, exc) from exc
                 size += len(stored.state)
+                for (task, number), entry in session.entries.items():
+                    retired[RetiredKey(session_id, task, number)] = entry
         return Checkpoint(
             partition=self.processor.partition,
             offset=offset,
             decided=tuple(self.decided),
             states=states,
+            retired=retired,
             settled=tuple(self.settled),
             dead_letters=tuple(self.dead_letters),
             rehomed=tuple(self.rehomed),
@@ -307,6 +312,9 @@ class _Batch:
         if decided:
             self.decided += decided
             self.made += sum(len(item.value) for item in decided)
+        if folded.retired:
+            entries = session.entries
+            self.made += sum(len(entries[one.task, one.instance.number] or b"") for one in folded.retired)
         if folded.settled:
             self.settled += folded.settled
         if folded.prevented:

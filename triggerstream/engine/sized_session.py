@@ -6,17 +6,18 @@ The rules are in section 10 of ``docs/semantics.md``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from triggerstream.core.events import Close, Event, Retried
 from triggerstream.core.fold import next_due, step
+from triggerstream.core.ids import TaskName
 from triggerstream.core.results import Folded, Rejected, Unknown
 from triggerstream.core.sizes import TEXT_BYTES, changed_bytes, resolved_sizes
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Bounds, Configuration, Rules
 from triggerstream.core.timers import is_deadline_due
 from triggerstream.engine.checkpoint import Decided
-from triggerstream.wire import commands, state
+from triggerstream.wire import commands, retired, state
 
 _GROWTH = 6
 """Maximum ratio of an event's size in a state to its size on the wire: ``1e15`` becomes
@@ -34,9 +35,10 @@ class SizedSession:
     ``length`` is its stored length in bytes. ``room`` is the number of bytes by which it may grow before it
     must be measured, ``resolved_room`` the same for its resolved instances. Both are 0 if it has to meet a
     configuration, which may seed instances and have other bounds. ``changed``: an event was folded.
+    ``entries`` are those of retired instances that were made or, with None, deleted, by task and number.
     """
 
-    __slots__ = ("changed", "length", "resolved_room", "room", "state")
+    __slots__ = ("changed", "entries", "length", "resolved_room", "room", "state")
 
     def __init__(self, rules: Rules, known: SessionState | None, length: int) -> None:
         bounds = rules.current.config.bounds
@@ -46,6 +48,7 @@ class SizedSession:
         self.room = bounds.state_bytes - size
         self.resolved_room = bounds.resolved_bytes - length
         self.changed = False
+        self.entries: dict[tuple[TaskName, int], bytes | None] = {}
         if known is not None and known.config != rules.current.offset:
             self.close_rooms()
 
@@ -69,16 +72,25 @@ class SizedSession:
         folded = step(rules, known, event, sizes=_SIZES if at_once else None)
         most = sys.maxsize if at_once else rules.current.config.bounds.decided_bytes
         decided = _encoded(folded, most=most)
-        if isinstance(folded, Folded) and not self._fits(
-            rules, event, folded, decided, length=length, params_bytes=params_bytes
+        entries = _encoded_entries(
+            folded, most=sys.maxsize if at_once else rules.current.config.bounds.resolved_bytes
+        )
+        if isinstance(folded, Folded) and not (
+            entries is not None
+            and self._fits(rules, event, folded, decided, length=length, params_bytes=params_bytes)
         ):
             if not at_once:
                 folded = step(rules, known, event, sizes=_SIZES)
                 decided = _encoded(folded)
+                entries = _encoded_entries(folded)
             self._measure(folded if isinstance(folded, Folded) else None, rules.current.config.bounds)
         if isinstance(folded, Folded):
             self.state = folded.state
             self.changed = True
+            if folded.dropped:
+                self.entries.update(dict.fromkeys(folded.dropped))
+            if entries:
+                self.entries.update(entries)
         return folded, decided
 
     def _measure(self, folded: Folded | None, bounds: Bounds) -> bool:
@@ -153,6 +165,25 @@ def _may_expire(rules: Rules, known: SessionState, event: Event) -> bool:
         return False
     due_us = next_due(rules, known)  # what the state has is a lower bound, which depends on batches
     return due_us is not None and due_us <= until_us
+
+
+def _encoded_entries(
+    folded: Folded | Rejected | Unknown, *, most: int = sys.maxsize
+) -> Mapping[tuple[TaskName, int], bytes] | None:
+    """The entries of the instances that leave the state; None if they have more than ``most`` bytes."""
+    if not isinstance(folded, Folded) or not folded.retired:
+        return _NO_ENTRIES
+    entries: dict[tuple[TaskName, int], bytes] = {}
+    for one in folded.retired:
+        value = retired.encode(one)
+        most -= len(value)
+        if most < 0:
+            return None
+        entries[one.task, one.instance.number] = value
+    return entries
+
+
+_NO_ENTRIES: Mapping[tuple[TaskName, int], bytes] = {}
 
 
 def _encoded(folded: Folded | Rejected | Unknown, *, most: int = sys.maxsize) -> Sequence[Decided]:

@@ -22,11 +22,13 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Remembered, place_of
 from triggerstream.core.ids import JsonObject, TriggerName
 from triggerstream.core.lazy import Block
+from triggerstream.core.retired import Retired
 from triggerstream.core.state import Arrival, EarlierEvents, Instance, SessionState, TaskRecord
 from triggerstream.wire import blocks, commands
 from triggerstream.wire.blocks import Lines, encode_value
 from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.json import as_object, loads
+from triggerstream.wire.retired import encode as encode_retired
 from triggerstream.wire.state_reader import StateReader
 from triggerstream.wire.stored_state import StoredRecord, StoredState
 from triggerstream.wire.upcasts import upcast
@@ -173,7 +175,13 @@ def _head(state: SessionState) -> StoredState:
         refused=state.refused,
         tasks={
             name: StoredRecord(
-                record.next, list(record.open.values()), list(record.resolved.values()), record.removed
+                record.next,
+                list(record.open.values()),
+                list(record.resolved.values()),
+                record.removed,
+                [],
+                record.retired,
+                record.undecided,
             )
             if isinstance(record.open, dict)
             else _stored_lines(record, record.open)
@@ -201,7 +209,9 @@ def _stored_lines(record: TaskRecord, instances: OpenInstances) -> StoredRecord:
     """The record of a task that has many open instances."""
     columns = blocks.columns_of_instances(instances)
     inline, resolved = list(instances.changed.values()), list(record.resolved.values())
-    return StoredRecord(record.next, inline, resolved, record.removed, columns)
+    return StoredRecord(
+        record.next, inline, resolved, record.removed, columns, record.retired, record.undecided
+    )
 
 
 class EncodedSizes:
@@ -227,6 +237,10 @@ class EncodedSizes:
         """Size of what the leaves of a task remember."""
         return len(encode_value(remembered))
 
+    def retired(self, retired: Retired) -> int:
+        """Size of the entry of an instance that leaves the state."""
+        return len(encode_retired(retired))
+
     def state(self, state: SessionState) -> int:
         """Size of a state without its resolved instances and the events that only they captured.
 
@@ -234,7 +248,10 @@ class EncodedSizes:
         """
         measured = copy(state)
         measured.due_us = None  # it is exact only where batches end
-        measured.tasks = {name: replace(record, resolved={}) for name, record in state.tasks.items()}
+        measured.tasks = {
+            name: replace(record, resolved={}, retired=(), undecided=False)
+            for name, record in state.tasks.items()
+        }
         return len(encode_value(_without_lines(measured)))
 
 

@@ -10,6 +10,7 @@ from triggerstream.core.blocks import OpenInstances
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Ref
 from triggerstream.core.ids import DIGEST_BYTES, TaskName, TriggerName
+from triggerstream.core.number_ranges import are_valid, is_among
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import RESOLVED, Arrival, Instance, SessionState, Status, TaskRecord
 from triggerstream.wire import blocks
@@ -69,8 +70,16 @@ class StateReader:
             self._read_seen(stored.seen_lines)
         kept = self._take_kept() if stored.kept_lines else {}
         for name, record in stored.tasks.items():
-            read = TaskRecord(next=record.next, removed=record.removed)
+            read = TaskRecord(
+                next=record.next,
+                removed=record.removed,
+                retired=record.retired,
+                undecided=record.undecided,
+            )
             state.tasks[name] = read
+            if record.retired and not are_valid(record.retired, below=record.next):
+                where = "must be ranges in ascending order below `next`"
+                raise DecodeError(f"/tasks/{name[:80]}/retired: {where}")
             if record.open_lines:
                 self._read_blocks(name, record, read)
             for instance in record.open:
@@ -79,6 +88,11 @@ class StateReader:
             for instance in record.resolved:
                 self._read_instance(name, read, instance, resolved=True)
                 read.resolved[instance.number] = instance
+            if record.retired:
+                for number in (*read.open, *read.resolved):
+                    if is_among(number, record.retired):
+                        where = f"instance {number} is among the `retired`, too"
+                        raise DecodeError(f"/tasks/{name[:80]}: {where}")
             state.open_count += len(read.open)
         state.latest_captured = frozenset(self._captured)
         for name, remembered in stored.remembered.items():

@@ -37,13 +37,18 @@ class InstanceColumns(Struct, omit_defaults=True):
 
 
 class StoredRecord(Struct, omit_defaults=True, rename={"open_lines": "openLines"}):
-    """A task's instances, each group by number. ``open_lines``: those of the open ones that are lines."""
+    """A task's instances, each group by number. ``open_lines``: those of the open ones that are lines.
+
+    ``retired`` has the numbers of those that have entries of their own, as ranges.
+    """
 
     next: Count
     open: list[Instance] = []
     resolved: list[Instance] = []
     removed: bool = False
     open_lines: list[InstanceColumns] = []
+    retired: tuple[tuple[Count, Count], ...] = ()
+    undecided: bool = False
 
 
 class StoredState(

@@ -24,6 +24,7 @@ from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import ConfigError, LogError, UsageError
 from triggerstream.core.events import Body, Cancel, Failed, Finished, Trigger
 from triggerstream.core.ids import AppId, CommandId, InstanceId, JsonObject, SessionId, TaskName, TriggerName
+from triggerstream.core.state import SessionState
 from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.checkpoint import Checkpoint
 from triggerstream.engine.embedded import engine as engine_module
@@ -31,6 +32,7 @@ from triggerstream.engine.embedded.engine import EmbeddedEngine
 from triggerstream.engine.handover.outbox import Outbox
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
 from triggerstream.engine.timers.service import PAGE, TimerService
+from triggerstream.engine.whole_sessions import add_retired
 from triggerstream.wire import state
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import NewRecord
@@ -76,12 +78,17 @@ class Running:
         return [one for one in self.dispatcher.dispatched if isinstance(one, Command)]
 
     def statuses(self, session: str) -> Mapping[str, str]:
-        known = state.decode(self.database.sessions[SessionId(session)].state)
         return {
             f"{task}#{i.number}": i.status.value
-            for task, record in known.tasks.items()
+            for task, record in self.known(session).tasks.items()
             for i in record.instances()
         }
+
+    def known(self, session: str) -> SessionState:
+        """A session with all its instances."""
+        named = SessionId(session)
+        known = state.decode(self.database.sessions[named].state)
+        return add_retired(named, known, self.database.retired)
 
 
 @asynccontextmanager
@@ -514,7 +521,7 @@ async def test_what_timers_cannot_do_within_the_bounds_is_counted_and_the_engine
         assert counters.left_out == counters.dead_letters == 10
         assert counters.prevented == 10 + 1
         assert list(run.statuses("silent").values()) == ["scheduled"] * 60
-        known = state.decode(run.database.sessions[SessionId("late")].state)
+        known = run.known("late")
         errors = [one.error for one in known.tasks[TaskName("t_late")].instances() if one.error is not None]
         assert len(errors) == 10
         assert all("`t_late.timeout` is left out" in error for error in errors)

@@ -44,6 +44,7 @@ from triggerstream.wire.marks import (
     decode_checkpoint,
 )
 from triggerstream.wire.records import Record
+from triggerstream.wire.retired import RetiredKey, encode_key
 
 Take = Callable[[Any], bool]
 """Receives one record; returns True if it needs no more."""
@@ -117,6 +118,16 @@ class KafkaReader:
                 if (value := copy.entries.get(_key(session))) is not None:
                     rows[session] = self._row(copy, session, value)
         return rows
+
+    async def retired(self, keys: Collection[RetiredKey]) -> Mapping[RetiredKey, bytes]:
+        """The entries of ``keys`` that there are, as far as the states of their sessions were read."""
+        await self._opened()
+        found = {}
+        for key in keys:
+            copy = self._copies.get(partition_of(_key(key.session), self._partitions))
+            if copy is not None and (value := copy.entries.get(encode_key(key))) is not None:
+                found[key] = value
+        return found
 
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50

@@ -14,6 +14,7 @@ from triggerstream.engine.replay.refold import Kept, Refolded
 from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire import commands
 from triggerstream.wire.records import Record
+from triggerstream.wire.retired import encode_key
 
 _PIECE = 2
 """Few, so that a test of a short log has several pieces."""
@@ -74,6 +75,7 @@ class MemoryArchive:
             log_begin=0,
             log_end=len(database.records),
             states={session.encode(): stored.state for session, stored in sessions.items()},
+            retired={encode_key(key): entry for key, entry in database.retired.items()},
             configurations=database.configurations,
             scanned=database.scanned,
             due={
@@ -115,6 +117,7 @@ class MemoryArchive:
             raise LogError("this archive was not fenced")
         database = self._database
         database.sessions = dict(refolded.states)
+        database.retired = dict(refolded.retired)
         database.configurations = tuple(
             ConfigurationText.of(one) for one in refolded.rules.history if one.offset >= 0
         )

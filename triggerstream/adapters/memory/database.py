@@ -10,6 +10,7 @@ from triggerstream.core.ids import AppId, SessionId
 from triggerstream.engine.checkpoint import Stored
 from triggerstream.engine.rows import ConfigurationText, DeadLetterRow, OutboxRow
 from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.retired import RetiredKey
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class MemoryDatabase:
 
     records: list[Record] = field(default_factory=list)
     sessions: dict[SessionId, Stored] = field(default_factory=dict)
+    retired: dict[RetiredKey, bytes] = field(default_factory=dict)
     outbox: dict[int, OutboxEntry] = field(default_factory=dict)
     dead_letters: list[DeadLetterRow] = field(default_factory=list)
     configurations: tuple[ConfigurationText, ...] = ()
@@ -60,6 +62,7 @@ class MemoryDatabase:
             self,
             records=list(self.records),
             sessions=dict(self.sessions),
+            retired=dict(self.retired),
             outbox={number: replace(row) for number, row in self.outbox.items()},
             dead_letters=list(self.dead_letters),
             owned=False,

@@ -21,6 +21,7 @@ from triggerstream.engine.rows import (
     hand_over_of_row,
 )
 from triggerstream.wire.records import Record
+from triggerstream.wire.retired import RetiredKey
 
 
 class MemoryReader:
@@ -48,6 +49,10 @@ class MemoryReader:
             for session in sessions
             if session in known
         }
+
+    async def retired(self, keys: Collection[RetiredKey]) -> Mapping[RetiredKey, bytes]:
+        known = self._database.retired
+        return {key: known[key] for key in keys if key in known}
 
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50

@@ -93,6 +93,11 @@ class MemoryStore:
         first = self._next_row
         self._note_sent(sent)
         database.sessions.update(checkpoint.states)
+        for key, entry in checkpoint.retired.items():
+            if entry is None:
+                database.retired.pop(key, None)
+            else:
+                database.retired[key] = entry
         for number, item in enumerate(checkpoint.decided, first):
             revokes = isinstance(item.decision, Revoke)
             for older in self._rows_of(item.decision.id):

@@ -19,7 +19,7 @@ from triggerstream.engine.private_files import make_private_directory, make_priv
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.records import Headers, NewRecord, Record
 
-SCHEMA = 3
+SCHEMA = 4
 NOT_LEFT_OUT = -1
 """Value of ``left_out`` for a dead letter that is a record or a command; see
 ``engine.rows.DeadLetterRow``."""
@@ -43,6 +43,10 @@ CREATE TABLE log (
 CREATE TABLE sessions (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state BLOB NOT NULL,
     due_us INTEGER, config INTEGER NOT NULL
+);
+CREATE TABLE retired (
+    session TEXT NOT NULL, task TEXT NOT NULL, number INTEGER NOT NULL, entry BLOB NOT NULL,
+    PRIMARY KEY (session, task, number)
 );
 CREATE INDEX sessions_due ON sessions (due_us) WHERE due_us IS NOT NULL;
 CREATE INDEX sessions_config ON sessions (config);
@@ -79,6 +83,12 @@ UPDATE configurations AS one SET number = (SELECT count(*) FROM configurations W
 """,
     2: """
 ALTER TABLE outbox ADD COLUMN published_us INTEGER;
+""",
+    3: """
+CREATE TABLE retired (
+    session TEXT NOT NULL, task TEXT NOT NULL, number INTEGER NOT NULL, entry BLOB NOT NULL,
+    PRIMARY KEY (session, task, number)
+);
 """,
 }
 """Migration script from each schema version to the next."""

@@ -15,11 +15,12 @@ from triggerstream.adapters.sqlite.database import NOT_LEFT_OUT, connect, decode
 from triggerstream.adapters.sqlite.outbox import read_hand_overs, read_outbox
 from triggerstream.core.answers import HandOver
 from triggerstream.core.errors import LogError, UsageError
-from triggerstream.core.ids import CommandId, SessionId
+from triggerstream.core.ids import CommandId, SessionId, TaskName
 from triggerstream.core.projections import SilentCommand
 from triggerstream.engine.rows import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.records import Record
+from triggerstream.wire.retired import RetiredKey
 
 _T = TypeVar("_T")
 
@@ -61,6 +62,12 @@ class SqliteReader:
     async def some(self, sessions: Collection[SessionId]) -> Mapping[SessionId, SessionRow]:
         rows = await self._all_of("SELECT id, state, due_us FROM sessions WHERE id IN ({})", sessions)
         return {row[0]: _session_row(row, self._decoder) for row in rows}
+
+    async def retired(self, keys: Collection[RetiredKey]) -> Mapping[RetiredKey, bytes]:
+        query = "SELECT session, task, number, entry FROM retired WHERE session IN ({})"
+        rows = await self._all_of(query, {key.session for key in keys})
+        found = {RetiredKey(SessionId(row[0]), TaskName(row[1]), row[2]): row[3] for row in rows}
+        return {key: found[key] for key in keys if key in found}
 
     async def sessions(
         self, *, prefix: str = "", after: SessionId | None = None, limit: int = 50

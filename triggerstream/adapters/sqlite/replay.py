@@ -16,12 +16,13 @@ from triggerstream.adapters.sqlite.configurations import add_configurations, rea
 from triggerstream.adapters.sqlite.database import connect, locate, transaction
 from triggerstream.core import tasks
 from triggerstream.core.errors import DecodeError, LogError, UsageError
-from triggerstream.core.ids import AppId, CommandId
+from triggerstream.core.ids import AppId, CommandId, SessionId, TaskName
 from triggerstream.engine.checkpoint import Decided
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.replay.refold import Kept, Refolded
 from triggerstream.wire import commands
 from triggerstream.wire.records import Record
+from triggerstream.wire.retired import RetiredKey, encode_key
 
 _T = TypeVar("_T")
 
@@ -152,6 +153,12 @@ def _kept(connection: sqlite3.Connection, *, file: Path, app: AppId) -> Kept:
             log_begin=begin,
             log_end=end,
             states=states,
+            retired={
+                encode_key(RetiredKey(SessionId(session), TaskName(task), number)): entry
+                for session, task, number, entry in connection.execute(
+                    "SELECT session, task, number, CAST(entry AS BLOB) FROM retired"
+                )
+            },
             configurations=read_configurations(connection),
             scanned=meta["scanned"],
             due=due,
@@ -182,6 +189,11 @@ def _replace(connection: sqlite3.Connection, refolded: Refolded, offset: int) ->
     connection.executemany(
         "INSERT INTO sessions (id, state, due_us, config) VALUES (?, ?, ?, ?)",
         ((session, one.state, one.due_us, one.config) for session, one in refolded.states.items()),
+    )
+    connection.execute("DELETE FROM retired")
+    connection.executemany(
+        "INSERT INTO retired (session, task, number, entry) VALUES (?, ?, ?, ?)",
+        ((*key, entry) for key, entry in refolded.retired.items()),
     )
     connection.execute("DELETE FROM configurations")
     add_configurations(connection, refolded.rules)

@@ -218,6 +218,8 @@ class SqliteStore:
                 note_sent(self._writer, sent)
             if checkpoint.states:
                 self._put_states(checkpoint)
+            if checkpoint.retired:
+                self._put_retired(checkpoint)
             if checkpoint.decided:
                 add_decided(self._writer, checkpoint.decided, first)
             if checkpoint.settled:
@@ -249,6 +251,17 @@ class SqliteStore:
         self._writer.executemany(
             _UPSERT_SESSION,
             [(session, s.state, s.due_us, s.config) for session, s in checkpoint.states.items()],
+        )
+
+    def _put_retired(self, checkpoint: Checkpoint) -> None:
+        entries = checkpoint.retired.items()
+        self._writer.executemany(
+            "DELETE FROM retired WHERE session = ? AND task = ? AND number = ?",
+            [key for key, entry in entries if entry is None],
+        )
+        self._writer.executemany(
+            "INSERT OR REPLACE INTO retired (session, task, number, entry) VALUES (?, ?, ?, ?)",
+            [(*key, entry) for key, entry in entries if entry is not None],
         )
 
     async def sent(self, sent: Sequence[SentRow]) -> None:

@@ -181,7 +181,15 @@ class Partition:
         Raises:
             UsageError: the partition is not ready.
         """
-        return self._readable().stored(session.encode())
+        return self.entry(session.encode())
+
+    def entry(self, key: bytes) -> bytes | None:
+        """The durable value of a key, for queries; None if there is none.
+
+        Raises:
+            UsageError: the partition is not ready.
+        """
+        return self._readable().stored(key)
 
     def _readable(self) -> PartitionStates:
         if self.phase is not PartitionPhase.READY:

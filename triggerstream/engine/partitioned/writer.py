@@ -25,6 +25,7 @@ from triggerstream.engine.partitioned.session_states import PartitionStates
 from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, encode_checkpoint, in_force
 from triggerstream.wire.records import NewRecord
+from triggerstream.wire.retired import encode_key
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -57,8 +58,10 @@ class CheckpointWriter:
         await self._rehome(checkpoints)
         failpoint("checkpoint.rehomed")
         states: dict[SessionId, Stored] = {}
+        retired: dict[bytes, bytes | None] = {}
         for checkpoint in checkpoints:
             states.update(checkpoint.states)
+            retired.update({encode_key(key): entry for key, entry in checkpoint.retired.items()})
         offset = checkpoints[-1].offset
         history = self.configurations.entries(rules)
         marks: dict[bytes, bytes | None] = {CHECKPOINT_KEY: self._encoded_mark(offset, rules), **history}
@@ -67,7 +70,7 @@ class CheckpointWriter:
         position = await self.ledger.commit(
             Commit(
                 decided=[decided for checkpoint in checkpoints for decided in checkpoint.decided],
-                states=entries,
+                states={**entries, **retired} if retired else entries,
                 dead_letters=[letter for checkpoint in checkpoints for letter in checkpoint.dead_letters],
                 marks=marks,
                 offset=offset if with_group_offset else None,
@@ -76,7 +79,7 @@ class CheckpointWriter:
         failpoint("checkpoint.committed")
         if with_group_offset:
             self._note_group_offset(offset)
-        self.states.write(entries, marks, position=position)
+        self.states.write(entries, {**marks, **retired}, position=position)
         if history:
             self.configurations.unload_past(rules)
         failpoint("checkpoint.stored")

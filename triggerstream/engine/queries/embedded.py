@@ -126,6 +126,7 @@ class EmbeddedInspector:
             session,
             row.state,
             reader=self._reader,
+            retired=self._reader,
             partition=0,
             task=task,
             decoder=row.decoder,

@@ -44,6 +44,7 @@ from triggerstream.engine.queries.hand_overs import seen_beside
 from triggerstream.engine.queries.past import Moment
 from triggerstream.engine.rows import DeadLetterRow
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
+from triggerstream.engine.whole_sessions import RetiredSource, whole_session
 from triggerstream.wire.tasksfile import encode_after, encode_list
 
 ORDER_WAIT_S = 5.0
@@ -191,12 +192,16 @@ async def explained(
     state: bytes,
     *,
     reader: Reader,
+    retired: RetiredSource,
     partition: int,
     task: TaskName | None = None,
     decoder: StateDecoder = SOMEWHERE,
 ) -> ExplainedSession:
-    """The answer of ``Inspector.session``. ``reader`` reads how far commands were handed over."""
-    known = decoder.read(session, state)
+    """The answer of ``Inspector.session``.
+
+    ``reader`` reads how far commands were handed over, ``retired`` the instances that are not in ``state``.
+    """
+    known = await whole_session(retired, session, decoder.read(session, state), decoder=decoder)
     beside = await seen_beside(reader, rules, session, known, partition=partition)
     found = explain(rules, session, known, task=task, beside=beside)
     return structs.replace(found, partition=partition)

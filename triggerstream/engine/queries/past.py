@@ -16,13 +16,16 @@ from triggerstream.core.ids import AppId, SessionId, TaskName
 from triggerstream.core.projections import explain
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
+from triggerstream.engine.checkpoint import keep_retired
 from triggerstream.engine.configuration_cache import ConfigurationCache, unload_past
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.processor import Processor
+from triggerstream.engine.whole_sessions import add_retired
 from triggerstream.wire import state as states
 from triggerstream.wire.events import check_session, decode
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.records import Record
+from triggerstream.wire.retired import RetiredKey
 
 PAGE_S = 20.0
 """Time within which a page reads a log: some hundred thousand records."""
@@ -172,16 +175,18 @@ async def past_session(
             records.pop()
     processor = Processor(app=app, configurations=configurations)
     rules, state = Rules(app=app), None
+    retired: dict[RetiredKey, bytes] = {}
     for begin in range(0, len(records), _PAGE):
         checkpoint = processor.process(rules, records[begin : begin + _PAGE], lambda _: state)  # noqa: B023
         rules = unload_past(checkpoint.rules or rules, processor.configurations)
         stored = checkpoint.states.get(session)
         state = state if stored is None else stored.state
+        keep_retired(retired, checkpoint.retired)
         await asyncio.sleep(0)
     return PastSession(
         rules=rules,
         offset=records[-1].offset if records else -1,
-        state=None if state is None else states.decode(state),
+        state=None if state is None else add_retired(session, states.decode(state), retired),
     )
 
 

@@ -13,6 +13,7 @@ from triggerstream.engine.configuration_cache import ConfigurationCache, rules_o
 from triggerstream.engine.ports import Reader
 from triggerstream.engine.queries.hand_overs import seen_beside
 from triggerstream.engine.queries.past import Moment, explain_past
+from triggerstream.engine.whole_sessions import whole_session
 
 _PAGE = 500
 
@@ -33,9 +34,11 @@ class View:
         return rules_of(self._app, stored, self._configurations)
 
     async def state(self, session: str) -> SessionState | None:
-        """The state of one session; None if it is unknown."""
+        """The state of one session, with all its instances; None if it is unknown."""
         row = await self.reader.session(SessionId(session))
-        return None if row is None else row.known()
+        if row is None:
+            return None
+        return await whole_session(self.reader, row.id, row.known(), decoder=row.decoder)
 
     async def states(self, *, prefix: str = "") -> AsyncIterator[tuple[SessionId, SessionState, int | None]]:
         """Sessions whose id begins with ``prefix``, by id, with the time of their next timer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -40,6 +40,7 @@ from triggerstream.engine.queries.owners import RecentOwners
 from triggerstream.engine.queries.past import Moment, PastSessions
 from triggerstream.wire.claims import Claim
 from triggerstream.wire.marks import Identity
+from triggerstream.wire.retired import RetiredKey, encode_key
 
 _APPEND_S = 30.0
 """How long somebody who gives an order waits for the log to take it."""
@@ -64,6 +65,11 @@ class InspectedPartition:
     async def some(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, bytes]:
         found = ((session, self._partition.state(session)) for session in sessions)
         return {session: value for session, value in found if value is not None}
+
+    async def retired(self, keys: Collection[RetiredKey]) -> Mapping[RetiredKey, bytes]:
+        """The durable entries of ``keys`` that there are."""
+        found = ((key, self._partition.entry(encode_key(key))) for key in keys)
+        return {key: value for key, value in found if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,7 @@ class WorkerInspector:
             session,
             value,
             reader=self._reader,
+            retired=InspectedPartition(partition),
             partition=partition.number,
             task=task,
             decoder=partition.processor.decoder,

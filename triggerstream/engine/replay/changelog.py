@@ -35,6 +35,7 @@ from triggerstream.wire.marks import (
     in_force,
 )
 from triggerstream.wire.records import Record
+from triggerstream.wire.retired import RETIRED_PREFIX, encode_key
 from triggerstream.wire.signature import ControlKeys
 
 logger = logging.getLogger(__name__)
@@ -116,6 +117,11 @@ class ChangelogArchive:
         states = {
             key: value for key, value in entries.items() if value is not None and not key.startswith(RESERVED)
         }
+        retired = {
+            key: value
+            for key, value in entries.items()
+            if value is not None and key.startswith(RETIRED_PREFIX)
+        }
         self._keys = frozenset(states)
         self._marks = frozenset(key for key, value in entries.items() if value is not None) - self._keys
         if mark is None or why is not None:
@@ -128,6 +134,7 @@ class ChangelogArchive:
                 log_begin=extent.log_begin,
                 log_end=extent.log_end,
                 states=states,
+                retired=retired,
             )
         self._scanned = mark.scanned
         return Kept(
@@ -136,6 +143,7 @@ class ChangelogArchive:
             log_begin=extent.log_begin,
             log_end=extent.log_end,
             states=states,
+            retired=retired,
             configurations=_texts(entries),
             scanned=mark.scanned,
             fold=mark.fold,
@@ -182,6 +190,7 @@ class ChangelogArchive:
         marks: dict[bytes, bytes | None] = dict.fromkeys(self._marks)
         marks[CHECKPOINT_KEY] = encode_checkpoint(mark)
         marks.update(history_entries(refolded.rules, StoredHistory()))
+        marks.update({encode_key(key): entry for key, entry in refolded.retired.items()})
         commit = Commit(decided=(), states=entries, dead_letters=(), marks=marks, offset=offset)
         self._in_doubt = True
         try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import CommandId, InstanceId, SessionId, split_instance_id
+from triggerstream.core.number_ranges import is_among
 from triggerstream.core.state import DECIDED, WAITING, Instance, SessionState
 from triggerstream.engine.replay.refold import Kept, Refolded
 from triggerstream.wire import state
@@ -62,8 +63,7 @@ def new_commands(refolded: Refolded, kept: Kept) -> Sequence[NewCommand]:
         session, instance = item.decision.session, item.decision.instance
         if session not in known:
             known[session] = _readable(kept.states.get(session.encode()))
-        before = _instance(known[session], instance)
-        if before is None or before.status in WAITING:
+        if _is_undecided(known[session], instance):
             found.append(NewCommand(session=session, instance=instance, command=command))
     return found
 
@@ -80,7 +80,11 @@ def _instances(known: SessionState) -> Iterator[Instance]:
         yield from record.instances()
 
 
-def _instance(known: SessionState | None, instance: InstanceId) -> Instance | None:
+def _is_undecided(known: SessionState | None, instance: InstanceId) -> bool:
+    """True if an instance is missing in a state, or waits there."""
     parts = split_instance_id(instance)
     record = None if known is None or parts is None else known.tasks.get(parts[0])
-    return None if record is None or parts is None else record.find(parts[1])
+    if record is None or parts is None:
+        return True
+    found = record.find(parts[1])
+    return not is_among(parts[1], record.retired) if found is None else found.status in WAITING

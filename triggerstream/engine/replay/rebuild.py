@@ -131,7 +131,7 @@ async def _rebuild(
     refold = refold_of(archive, kept)
     if source is Source.CHECKPOINT and kept.log_begin > 0 and kept.commands is None:
         # The events of these states are no longer in the log, so the states are taken as they are.
-        refold.begin_with(kept.states)
+        refold.begin_with(kept.states, kept.retired)
     else:
         await fold_on(archive, refold, kept.log_begin, offset, on_progress)
     refolded = refold.result()

@@ -11,17 +11,19 @@ from dataclasses import dataclass, field
 
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, UsageError
-from triggerstream.core.ids import CommandId, Json, SessionId
+from triggerstream.core.ids import CommandId, Json, SessionId, instance_id
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.checkpoint import Decided, Stored
+from triggerstream.engine.checkpoint import Decided, Stored, keep_retired
 from triggerstream.engine.configuration_cache import unload_past
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.rows import ConfigurationText
 from triggerstream.engine.scan import Scan
 from triggerstream.wire import state
+from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.events import origin_of
-from triggerstream.wire.json import dumps
+from triggerstream.wire.json import dumps, loads
 from triggerstream.wire.records import Record
+from triggerstream.wire.retired import RetiredKey, decode_key, encode_key
 
 WHOLE = ""
 """The place of a difference that is the whole state."""
@@ -42,10 +44,10 @@ class Kept:
     ``group`` is the group offset, if there should be a checkpoint and is none. ``partitions`` is the number
     of partitions in the checkpoint. The log has offsets from ``log_begin`` to before ``log_end``.
 
-    ``states`` are by session key. Data that an engine does not store is None: ``due`` (due times of timers)
-    and ``commands`` (commands not settled, or that could not be handed over). ``scanned`` is the
-    configuration for which all sessions were evaluated, ``fold`` the oldest version of the fold with which
-    the states were folded.
+    ``states`` are by session key, ``retired`` (entries of retired instances) by their keys in a changelog.
+    Data that an engine does not store is None: ``due`` (due times of timers) and ``commands`` (commands not
+    settled, or that could not be handed over). ``scanned`` is the configuration for which all sessions were
+    evaluated, ``fold`` the oldest version of the fold with which the states were folded.
     """
 
     offset: int | None
@@ -55,6 +57,7 @@ class Kept:
     group: int | None = None
     partitions: int | None = None
     states: Mapping[bytes, bytes] = field(default_factory=dict)
+    retired: Mapping[bytes, bytes] = field(default_factory=dict)
     configurations: Sequence[ConfigurationText] = ()
     scanned: int = -1
     due: Mapping[bytes, int] | None = None
@@ -90,6 +93,7 @@ class Refolded:
     """
 
     states: Mapping[SessionId, Stored]
+    retired: Mapping[RetiredKey, bytes]
     rules: Rules
     history: Rules
     open: Mapping[CommandId, Decided]
@@ -105,6 +109,7 @@ class Refold:
     def __init__(self, processor: Processor, rules: Rules | None = None) -> None:
         self._processor = processor
         self._states: dict[SessionId, Stored] = {}
+        self._retired: dict[RetiredKey, bytes] = {}
         self._open: dict[CommandId, Decided] = {}
         self.rules = Rules(app=processor.app) if rules is None else rules
         self.events = 0
@@ -120,6 +125,7 @@ class Refold:
         """
         checkpoint = self._processor.process(self.rules, records, self._load)
         self._states.update(checkpoint.states)
+        keep_retired(self._retired, checkpoint.retired)
         if checkpoint.rules is not None:
             self.rules = unload_past(checkpoint.rules, self._processor.configurations)
         for item in checkpoint.decided:
@@ -140,8 +146,13 @@ class Refold:
         stored = self._states.get(session)
         return None if stored is None else stored.state
 
-    def begin_with(self, states: Mapping[bytes, bytes]) -> None:
-        """Start from the stored ``states``."""
+    def begin_with(self, states: Mapping[bytes, bytes], retired: Mapping[bytes, bytes]) -> None:
+        """Start from the stored ``states``, and the entries of ``retired`` instances."""
+        for key, value in retired.items():
+            try:
+                self._retired[decode_key(key)] = value
+            except DecodeError as exc:
+                raise UsageError(str(exc)) from exc
         for key, value in states.items():
             try:
                 known = state.decode(value)
@@ -162,7 +173,13 @@ class Refold:
             states[session] = Stored(
                 state=stored.state, due_us=due_us, config=current if config is None else stored.config
             )
-        return Refolded(states=states, rules=rules.forget(scan.oldest), history=rules, open=dict(self._open))
+        return Refolded(
+            states=states,
+            retired=dict(self._retired),
+            rules=rules.forget(scan.oldest),
+            history=rules,
+            open=dict(self._open),
+        )
 
 
 def differences(refolded: Refolded, kept: Kept) -> Iterator[Difference]:
@@ -190,6 +207,7 @@ def differences(refolded: Refolded, kept: Kept) -> Iterator[Difference]:
     for session, stored in refolded.states.items():
         if session not in seen:
             yield Difference(session=session, place=WHOLE, kept=None, log=_brief(stored.state))
+    yield from _retired(refolded, kept)
     if kept.commands is not None:
         for command, decided in refolded.open.items():
             if command not in kept.commands:
@@ -200,6 +218,35 @@ def differences(refolded: Refolded, kept: Kept) -> Iterator[Difference]:
                     kept=None,
                     log=_text(decision.instance),
                 )
+
+
+def _retired(refolded: Refolded, kept: Kept) -> Iterator[Difference]:
+    """The differences between entries of retired instances."""
+    wanted = {encode_key(key): entry for key, entry in refolded.retired.items()}
+    for name in dict.fromkeys((*kept.retired, *wanted)):
+        found, entry = kept.retired.get(name), wanted.get(name)
+        if found == entry:
+            continue
+        try:
+            session, task, number = decode_key(name)
+        except DecodeError as exc:
+            yield Difference(session=None, place="/retired", kept=_unreadable(exc), log=None)
+            continue
+        place = f"/retired/{instance_id(task, number)}"
+        if found is None or entry is None:
+            kept_text, log = (None if one is None else dumps("an entry").decode() for one in (found, entry))
+            yield Difference(session=session, place=place, kept=kept_text, log=log)
+            continue
+        for at, one, other in _diff(place, _fields(found), _fields(entry)):
+            yield Difference(session=session, place=at, kept=one, log=other)
+
+
+def _fields(entry: bytes) -> Json:
+    """The fields of an entry; bytes that are no JSON as one text."""
+    try:
+        return loads(entry, depth=STATE_DEPTH)
+    except DecodeError as exc:
+        return f"unreadable: {exc}"
 
 
 def _configurations(refolded: Refolded, kept: Kept) -> Iterator[Difference]:

@@ -12,14 +12,16 @@ from triggerstream.core.fold import needs_touch
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules
-from triggerstream.engine.checkpoint import Checkpoint, Stored
+from triggerstream.engine.checkpoint import Checkpoint, Stored, keep_retired
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.replay.simulated_log import SimulatedLog
+from triggerstream.engine.whole_sessions import add_retired
 from triggerstream.wire import state as states
 from triggerstream.wire.event_lines import SourceLocation
 from triggerstream.wire.events import encode
 from triggerstream.wire.records import Record
+from triggerstream.wire.retired import RetiredKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class SimulatedEngine:
         """The app, and its configurations so far."""
         self._processor = Processor(app=app, configurations=self._configurations)
         self._stored: dict[SessionId, Stored] = {}
+        self._retired: dict[RetiredKey, bytes] = {}
         self._decided: set[str] = set()
 
     def take_app(self, app: AppId) -> None:
@@ -65,9 +68,9 @@ class SimulatedEngine:
         return self._stored.keys()
 
     def state(self, session: SessionId) -> SessionState | None:
-        """The state of a session; None if none of its events was folded."""
+        """The state of a session, with all its instances; None if none of its events was folded."""
         stored = self._load(session)
-        return None if stored is None else states.decode(stored)
+        return None if stored is None else add_retired(session, states.decode(stored), self._retired)
 
     def has_decided(self, command: str | None) -> bool:
         """True if a command of that id was decided."""
@@ -109,6 +112,7 @@ class SimulatedEngine:
     def _process(self, records: list[Record]) -> Checkpoint:
         checkpoint = self._processor.process(self.rules, records, self._load)
         self._stored.update(checkpoint.states)
+        keep_retired(self._retired, checkpoint.retired)
         if checkpoint.rules is not None:
             self.rules = checkpoint.rules
         return checkpoint
