@@ -28,12 +28,13 @@ from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId, SessionId
 from triggerstream.core.placement import partition_of
 from triggerstream.core.tasks import Rules
-from triggerstream.engine.checkpoint import Stored
+from triggerstream.engine.checkpoint import Stored, keep_retired
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import tasksfile
 from triggerstream.wire.json import dumps
 from triggerstream.wire.marks import RESERVED
 from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.retired import RETIRED_PREFIX, RetiredKey, encode_key
 from triggerstream.wire.signature import ControlKeys
 
 TASKS = '{"t_report": {"after": ["a", "b", "c", "d"], "run": "tasks.report"}}'
@@ -326,7 +327,10 @@ def stage(connection: Connection, app: AppId, folder: Path, *, partitions: int =
 
 @dataclass
 class Outcome:
-    """By partition: the records of the log, the commands, the states, and how many dead letters."""
+    """By partition: the records of the log, the commands, and how many dead letters.
+
+    ``states`` has the entries of retired instances too, under their keys in the changelog.
+    """
 
     events: dict[int, list[Record]]
     commands: dict[int, list[bytes]]
@@ -365,7 +369,11 @@ async def outcome_of(connection: Connection, app: AppId, partitions: int) -> Out
     ]
     states: dict[int, dict[bytes, bytes]] = {}
     for partition, found in changelog.items():
-        latest = {record.key: record.value for record in found if not record.key.startswith(RESERVED)}
+        latest = {
+            record.key: record.value
+            for record in found
+            if not record.key.startswith(RESERVED) or record.key.startswith(RETIRED_PREFIX)
+        }
         states[partition] = {key: value for key, value in latest.items() if value is not None}
     return Outcome(
         events={p: [record_of(record) for record in found] for p, found in events.items()},
@@ -390,6 +398,7 @@ def folded(
         processor = Processor(app=app, partition=partition, partitions=len(events), control=control)
         rules = Rules(app=app)
         known: dict[SessionId, Stored] = {}
+        retired: dict[RetiredKey, bytes] = {}
 
         def load(session: SessionId, known: dict[SessionId, Stored] = known) -> bytes | None:
             return known[session].state if session in known else None
@@ -399,11 +408,13 @@ def folded(
         for start in range(0, len(records), size):
             checkpoint = processor.process(rules, records[start : start + size], load)
             known.update(checkpoint.states)
+            keep_retired(retired, checkpoint.retired)
             rules = checkpoint.rules or rules
             decided += [item.value for item in checkpoint.decided]
             letters[partition] += len(checkpoint.dead_letters)
         commands[partition] = decided
         states[partition] = {session.encode(): stored.state for session, stored in known.items()}
+        states[partition] |= {encode_key(key): entry for key, entry in retired.items()}
     return Outcome(
         events={p: list(rs) for p, rs in events.items()}, commands=commands, states=states, letters=letters
     )
