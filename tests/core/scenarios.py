@@ -16,13 +16,15 @@ from triggerstream.core.projections import statuses, waits_for
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import Rules
 from triggerstream.core.timeline import timeline
-from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
+from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, keep_retired
 from triggerstream.engine.processor import Processor
+from triggerstream.engine.whole_sessions import add_retired
 from triggerstream.wire import events as wire
 from triggerstream.wire import state as states
 from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.records import Record
+from triggerstream.wire.retired import RetiredKey
 
 FOLDER = Path(__file__).parent.parent / "golden"
 APP = AppId("golden")
@@ -144,11 +146,13 @@ class Partition:
     values: list[bytes] = field(default_factory=list)
     settled: list[CommandId] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    retired: dict[RetiredKey, bytes] = field(default_factory=dict)
 
     def process(self, records: Sequence[Record], *, most: int | None = None) -> Checkpoint:
         """Fold one batch, or a part of it that makes ``most`` bytes."""
         checkpoint = Processor(app=self.rules.app).process(self.rules, records, self.stored.get, most=most)
         self.stored.update({session: stored.state for session, stored in checkpoint.states.items()})
+        keep_retired(self.retired, checkpoint.retired)
         self.decided += [decided.decision for decided in checkpoint.decided]
         self.values += [decided.value for decided in checkpoint.decided]
         self.settled += checkpoint.settled
@@ -161,10 +165,14 @@ class Partition:
         """What is stored of a session."""
         return states.decode(self.stored[SessionId(session)])
 
+    def whole(self, session: str) -> SessionState:
+        """What is stored of a session and of the instances that have left its state."""
+        return add_retired(SessionId(session), self.state(session), self.retired)
+
     def assert_holds(self, check: Check) -> None:
         """Compare what is stored with what must hold."""
         for session, instances in check.state.items():
-            state = self.state(session)
+            state = self.whole(session)
             found = statuses(state)
             assert set(found) == set(instances)
             for name, expected in instances.items():
@@ -180,7 +188,7 @@ class Partition:
 
     def shown_timeline(self, session: str) -> list[list[str]]:
         """A session's timeline: what, and of which type or instance, and the note if there is one."""
-        rows = timeline(self.rules, SessionId(session), self.state(session))
+        rows = timeline(self.rules, SessionId(session), self.whole(session))
         shown: list[list[str]] = []
         for row in rows:
             entry = [row.what, row.instance or row.type, row.note]

@@ -284,7 +284,7 @@ def named_fields(value: bytes) -> JsonObject:
     tasks: JsonObject = {}
     for name, item in as_object(fields.get("tasks", {}), "/tasks").items():
         record = as_object(item, "/tasks")
-        tasks[name] = {"next": record.get("next")}
+        tasks[name] = {key: value for key, value in record.items() if key not in {"open", "resolved"}}
         for where in ("open", "resolved"):
             instances = record.get(where)
             for instance in instances if isinstance(instances, list) else ():
