@@ -231,7 +231,7 @@ def build_app(
         settings=settings,
         connection=connection,
         appender=KafkaAppender(connection=connection, app=settings.app),
-        owners=KafkaOwnersTopic(connection, settings.app),
+        owners=KafkaOwnersTopic(connection, settings.app, topic_id=identity.owners),
         fencing=KafkaFencing(connection, settings.app),
         identity=identity,
         changelog_id=changelog_id,

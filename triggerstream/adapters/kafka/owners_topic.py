@@ -9,10 +9,12 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, gather_all, translate_errors
 from triggerstream.adapters.kafka.records import POLL_MS, read_range
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics
+from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.wire.claims import Claim, OwnerId, decode_claim, encode_claim, is_owner_id
 
@@ -22,21 +24,40 @@ PARTITION = 0
 class KafkaOwnersTopic:
     """A :class:`triggerstream.engine.partitioned.claims.OwnersTopic`, with one idempotent producer.
 
-    A producer is not used again after a failure.
+    ``topic_id``: the id that the cluster gave to the topic, as it was found (empty: not known). A producer
+    is not used again after a failure.
     """
 
-    def __init__(self, connection: Connection, app: AppId) -> None:
+    def __init__(self, connection: Connection, app: AppId, *, topic_id: str = "") -> None:
         self._connection = connection
         self._app = app
+        self._topic_id = topic_id
         self._place = TopicPartition(Topics.of(app).owners, PARTITION)
         self._producer: AIOKafkaProducer | None = None
         self._appending = asyncio.Lock()
 
     async def append(self, claims: Sequence[Claim]) -> int:
-        return await self._append([(claim.id, encode_claim(claim)) for claim in claims])
+        end = await self._append([(claim.id, encode_claim(claim)) for claim in claims])
+        await self._refuse_another_topic()
+        return end
 
     async def forget(self, ids: Collection[OwnerId]) -> None:
         await self._append([(id_, None) for id_ in ids])
+
+    async def _refuse_another_topic(self) -> None:
+        """Raise if the topic was made again: it does not have the claims of before, whose owners may live."""
+        if not self._topic_id:
+            return
+        name = self._place.topic
+        async with (
+            translate_errors(f"cannot look at {name}", timeout_s=TIMEOUT_S),
+            self._connection.client() as client,
+        ):
+            found = (await describe(client, [name])).topics.get(name)
+        if found is None or found.id != self._topic_id:
+            raise LogError(
+                f"{name} was deleted while this process ran: an owner may be at work whom nobody finds there"
+            )
 
     async def _append(self, entries: Sequence[tuple[OwnerId, bytes | None]]) -> int:
         """Append ``entries``; the offset after the last."""

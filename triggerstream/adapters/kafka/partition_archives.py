@@ -48,7 +48,8 @@ async def archives_of(
     topics, log = Topics.of(app), (await layout_of(connection, app, partitions=partitions)).identity
 
     fencing = KafkaFencing(connection, app)
-    owners = _SharedOwnersTopic(KafkaOwnersTopic(connection, app), users=log.partitions)
+    topic = KafkaOwnersTopic(connection, app, topic_id=log.owners)
+    owners = _SharedOwnersTopic(topic, users=log.partitions)
     ids = {number: next(iter(ids_of(app, [number], role=_ROLE))) for number in range(log.partitions)}
 
     def records(topic: str, number: int) -> KafkaRecords:

@@ -1,0 +1,66 @@
+"""The claims of an app on the real Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.adapters.kafka.conftest import PARTITIONS
+from tests.support.waiting import until
+from triggerstream.adapters.kafka.cluster import describe
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.layout import layout_of
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
+from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.core.errors import LogError
+from triggerstream.core.ids import AppId
+from triggerstream.wire.claims import Claim, OwnerId
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+async def owners(connection: Connection, kafka_app: AppId, topics: Topics) -> AsyncIterator[KafkaOwnersTopic]:
+    del topics
+    layout = await layout_of(connection, kafka_app)
+    made = KafkaOwnersTopic(connection, kafka_app, topic_id=layout.identity.owners)
+    yield made
+    await made.close()
+
+
+def claim(app: AppId, name: str) -> Claim:
+    return Claim(id=OwnerId(f"{app}-w-{name}"), partitions=frozenset({0}))
+
+
+async def test_claims_are_found_until_they_are_forgotten(owners: KafkaOwnersTopic, kafka_app: AppId) -> None:
+    first, second = claim(kafka_app, "first"), claim(kafka_app, "second")
+    assert await owners.append([first]) == 1
+    end = await owners.append([second])
+    assert await owners.read(end) == {first.id: first, second.id: second}
+    await owners.forget([first.id])
+    assert await owners.read(end) == {first.id: first, second.id: second}, "it was forgotten after this"
+    assert await owners.current() == {second.id: second}
+
+
+async def test_a_topic_that_was_made_again_takes_no_claim_of_a_process_from_before(
+    owners: KafkaOwnersTopic, connection: Connection, kafka_app: AppId
+) -> None:
+    await owners.append([claim(kafka_app, "zombie")])
+    topic = Topics.of(kafka_app).owners
+    admin = AIOKafkaAdminClient(**connection.options())
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+    finally:
+        await admin.close()
+    async with connection.client() as client:
+
+        async def gone() -> bool:
+            return not (await describe(client, [topic])).topics
+
+        await until(gone)
+    await create(connection, kafka_app, partitions=PARTITIONS)
+    with pytest.raises(LogError, match="was deleted"):
+        await owners.append([claim(kafka_app, "owner")])
