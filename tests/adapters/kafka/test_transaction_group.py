@@ -217,6 +217,35 @@ async def test_a_transaction_to_which_no_partition_is_added_is_given_up(assignme
     assert len(assignment.group._spare) == IDS - 2  # noqa: SLF001 - one was used
 
 
+async def test_a_group_offset_alone_is_no_answer_of_a_broker(assignment: Assignment) -> None:
+    slow_s = 0.5
+    await assignment.start(slow_s=slow_s)
+    client = assignment.group._shared[0].producer.client  # noqa: SLF001 - a slow coordinator
+    send = client.send
+
+    async def slow(node: int, request: Any, **how: Any) -> Any:  # noqa: ANN401 - aiokafka is not typed
+        if isinstance(request, AddPartitionsToTxnRequest):
+            await asyncio.sleep(2 * slow_s)
+        return await send(node, request, **how)
+
+    client.send = slow
+    place = TopicPartition(assignment.topics.events, 1)
+    offset = {place: OffsetAndMetadata(7, "")}
+    await asyncio.gather(assignment.commit(0, "p0"), assignment.group.commit(1, [], offset=offset))
+    assert assignment.ended == {True: 1}
+    assert len(assignment.group._spare) == IDS - 1  # noqa: SLF001 - none was used
+    assert await assignment.committed() == ["p0"]
+    assert await group_offsets(assignment.connection, worker_group(assignment.app), [place]) == {place: 7}
+
+
+async def test_a_question_about_a_partition_that_is_away_ends_with_who_asks(assignment: Assignment) -> None:
+    await assignment.start()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await assignment.group._settled([PARTITIONS])  # noqa: SLF001 - there is no such partition
+    assert [task for task in asyncio.all_tasks() if "PartitionEnds" in repr(task)] == []
+
+
 async def test_without_a_spare_id_a_refused_record_is_the_error_of_all(assignment: Assignment) -> None:
     await assignment.start()
     assignment.group._spare.clear()  # noqa: SLF001 - all were used

@@ -99,6 +99,7 @@ async def wait_for_acknowledgements(
         FencedError, LogError, KafkaError: it is that of the whole transaction.
     """
     pending = set(sending)
+    writing = sum(bool(checkpoint.batches) for checkpoint in sending.values())
     idle = 0  # in ticks: a process that was stopped misses one, and then finds the answers
     while pending:
         done, pending = await asyncio.wait(
@@ -109,7 +110,7 @@ async def wait_for_acknowledgements(
                 await asyncio.wait(pending, timeout=_REASON_S)
             raise _cause(producer, sending, can_part=can_part)
         idle = 0 if done else idle + 1
-        if can_part and idle >= _TICKS and len(pending) < len(sending):
+        if can_part and idle >= _TICKS and len(pending) < writing:
             raise PartError({sending[task]: None for task in pending})
         if can_part and idle >= _UNADDED * _TICKS and producer._txn_manager.partitions_to_add():  # noqa: SLF001 - nothing public tells
             raise PartError({})
