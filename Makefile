@@ -99,7 +99,7 @@ reference: install ## Write the tables of docs/tasks-file.md anew, from the sche
 recipes: install ## Write the outputs in docs/recipes.md anew, by running its commands
 	@$(BIN)/python -m tests.recipes
 
-# Of all parts, or of PART=…; interrupted, it goes on where it was. ROUNDS=3 EVENTS=100000 is less, BASE=0ff2d74 another
+# All parts, or PART=…. An interrupted run goes on where it was. ROUNDS=3 EVENTS=100000 is less, BASE=0ff2d74 another
 # commit to compare with, FRESH=1 measures again.
 BENCH_ARGS = $(PART) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(EVENTS),--events $(EVENTS)) $(if $(BASE),--base $(BASE)) \
 	$(if $(SESSIONS),--sessions $(SESSIONS)) $(if $(MINUTES),--minutes $(MINUTES)) $(if $(FRESH),--fresh)

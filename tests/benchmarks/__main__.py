@@ -1,7 +1,7 @@
 """``make bench``: measures, prints the table, and writes the same rows to ``build/bench.json``.
 
-``python -m tests.benchmarks [PART ...]`` measures the named parts, or all but the long ones. What runs on the
-same commit found is kept in ``build/bench``, also when interrupted; ``--fresh`` measures again.
+``python -m tests.benchmarks [PART ...]`` measures the named parts, or all but the long ones. Results of
+the same commit are kept in ``build/bench``, also of an interrupted run; ``--fresh`` measures again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ JOURNALS = Path("build/bench")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the command line sets. None: as the part has it."""
+    """Options of the command line. None: the part's own value."""
 
     rounds: int | None = None
     events: int | None = None
@@ -58,7 +58,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Something that is measured at once. ``minutes`` is how long it takes on a quiet machine."""
+    """A part that can be measured alone. ``minutes`` is how long it takes on a quiet machine."""
 
     about: str
     minutes: float
@@ -124,7 +124,7 @@ _MINUTES = {"kafka": 9.0, "kafka-large": 8.0}
 PARTS: dict[str, Part] = {
     "core": Part(about="decode, step and encode of an event", minutes=1, run=once(core.run)),
     "plain": Part(about="lists of triggers, beside an old release", minutes=1, run=once(plain.run)),
-    "open-instances": Part(about="sessions with a past", minutes=1, run=once(open_instances.run)),
+    "open-instances": Part(about="many open instances or triggers", minutes=1, run=once(open_instances.run)),
     "timers": Part(about="timers, many at once", minutes=3, run=once(timers.run)),
     "past": Part(about="events of a session by its past", minutes=1, run=once(past.run)),
     "backtest": Part(about="a backtest of a file of events", minutes=1, run=once(backtest.run)),

@@ -1,4 +1,4 @@
-"""Nothing of the plain path costs more than at an earlier commit: its wheel runs beside, in turns.
+"""Comparison of CPU time with an earlier commit, whose wheel and this commit run in turns.
 
 The fold alone, and the whole worker on Kafka, in bursts and scattered. CPU time, medians of the rounds.
 """
@@ -24,7 +24,7 @@ from tests.benchmarks.rows import Row
 EVENTS = 160_000
 ROUNDS = 7
 NOISE = 1.02
-"""Of two equal programs that take turns, one had up to so many times the CPU time of the other."""
+"""Ratio up to which two programs count as equal: one program beside a copy of itself had up to this ratio."""
 
 
 def run(journal: Journal, *, commit: str, events: int = EVENTS, rounds: int = ROUNDS) -> list[Row]:
@@ -67,7 +67,7 @@ def _folds(build: Build, rounds: int) -> list[Row]:
 
 
 def verdict(rows: Iterable[Row], commit: str) -> str:
-    """Whether something costs more CPU time than at ``commit``, and what."""
+    """A sentence that says what costs more CPU time than at ``commit``, if anything does."""
     more = []
     for row in rows:
         if row.ratio is None or row.unit not in {"µs/event", "events/CPU s"}:

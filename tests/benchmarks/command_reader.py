@@ -1,4 +1,4 @@
-"""What a reader of committed commands sees."""
+"""Reads an app's committed commands, and counts lost and doubled ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Seen:
         return self.count - len(self.at)
 
     def verdict(self, sessions: int) -> str:
-        """Empty where each session has one command."""
+        """The numbers of lost and doubled commands as text; empty if each session has one command."""
         lost = sessions - len(self.at)
         parts = [f"{lost:,} LOST"] if lost else []
         parts += [f"{self.doubles:,} DOUBLED"] if self.doubles else []
@@ -53,7 +53,7 @@ class CommandReader:
         self._consumer.assign([TopicPartition(topic, n, OFFSET_BEGINNING) for n in range(partitions)])
 
     def read(self, timeout_s: float = _READ_S) -> int:
-        """Take what there is; how many commands that was."""
+        """Take the commands that are there, and return their number."""
         found = self._consumer.consume(num_messages=_READ_AT_ONCE, timeout=timeout_s)
         return self._take(found)
 
@@ -84,11 +84,11 @@ class CommandReader:
         return self.seen
 
     def read_doubles(self) -> None:
-        """Read for a second more."""
+        """Read for one more second, for commands that come twice."""
         end = time.monotonic() + _DOUBLES_S
         while time.monotonic() < end:
             self.read()
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._consumer.close()

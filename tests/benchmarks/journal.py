@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 Fields: TypeAlias = dict[str, Any]
-"""What JSON keeps: text, numbers, lists of them."""
+"""Values of JSON: text, numbers, lists of them."""
 
 
 class Journal:

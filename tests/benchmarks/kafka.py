@@ -47,7 +47,7 @@ SAME = (WORKER, quix("same", COMMIT_MS), kafka_streams("same"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What is measured in one part. The first contender is the one whose ratios are given."""
+    """One part: a load, partitions, contenders. Ratios are those of the first contender to the others."""
 
     part: str
     load: Load
@@ -136,7 +136,7 @@ def measure(comparison: Comparison, journal: Journal) -> Rounds:
 
 
 def _warm_up(bootstrap: str, folder: Path) -> None:
-    """The broker is warm, and its topic for transactions is there, before the first run that counts."""
+    """Compile the broker's code, and make its topic for transactions, before the first run that counts."""
     say("warming the broker up")
     partitions = DEFAULT_PARTITIONS
     run_once(

@@ -1,4 +1,4 @@
-"""The Kafka of a measurement, and what is said to whoever waits."""
+"""The Kafka server of a measurement, and the progress lines of a measurement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cluster(folder: Path) -> Iterator[str]:
     """``host:port`` of the cluster that the environment names, else of a server that is gone at the end.
 
     Raises:
-        KafkaUnavailableError: there is none to be had.
+        KafkaUnavailableError: the environment names no cluster, and no server can be started.
     """
     if named := os.environ.get(CLUSTER):
         yield named
@@ -35,18 +35,18 @@ def cluster(folder: Path) -> Iterator[str]:
 
 
 def say(line: str) -> None:
-    """One line for whoever waits."""
+    """Print a line of progress to standard error."""
     print(f"kafka: {line}", file=sys.stderr, flush=True)
 
 
 def say_load() -> None:
-    """What else the machine has to do: figures of two machines, or of a busy one, are not to be compared."""
+    """Print the load average: figures of a busy machine cannot be compared with those of a quiet one."""
     said = ", ".join(f"{load:.1f}" for load in os.getloadavg())
     say(f"load average before the first run: {said}")
 
 
 def quiet() -> None:
-    """Leave it to the errors themselves to be reported: a broker that has just made a topic refuses some."""
+    """Silence aiokafka's log: a broker that has just made a topic refuses requests, which are repeated."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 

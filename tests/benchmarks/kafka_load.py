@@ -18,7 +18,7 @@ from triggerstream.wire import tasksfile
 
 TASKS = '{"t_report": {"after": ["t1", "t2", "t3", "t4"], "run": "bench.tasks.report"}}'
 _BATCH_BYTES = 16 * 1024
-"""As most producers have it."""
+"""The default of most producers."""
 
 
 async def prepare(bootstrap: str, app: AppId, *, partitions: int, configured: bool) -> None:

@@ -50,7 +50,7 @@ def run(minutes: float = MINUTES) -> list[Row]:
 
 
 def memory(bootstrap: str, folder: Path, *, minutes: float) -> list[Row]:
-    """The same on a server that is there."""
+    """As :func:`run`, on a running server."""
     seconds = minutes * 60
     sessions = max(int(seconds * EVENTS_A_SECOND) // len(PARTS), SESSIONS_AT_ONCE)
     told = Arguments(

@@ -1,4 +1,4 @@
-"""What a million sessions cost a worker: start to ready with its store and without it, and a fail-over."""
+"""Recovery with a million sessions: start to ready with the store and without it, and a fail-over."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AIM_KEPT_S = 2.0
 AIM_GONE_S = 5.0
 _FOLD_S = 600.0
 _APART = 1_000
-"""Sessions of the second dozen have numbers that the first dozen's search has not reached."""
+"""Distance of the numbers of later sessions, so that the search for the first ones has not reached them."""
 SESSION_TIMEOUT_S = 30
 """The default of `--session-timeout`: the group notices a killed worker only then."""
 

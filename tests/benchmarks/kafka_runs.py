@@ -1,9 +1,9 @@
 """One run of the worker or of a peer through a full log on Kafka.
 
-The same for all, and seen from outside: a process starts with the first half of the log before it. *Ready* is
-its first committed command. When the first half is done, it is stopped (SIGSTOP) while the second half is
-appended. The time measured is from SIGCONT to the last command that is due, as a reader of committed records
-sees it. A run that loses or doubles commands says so.
+All contenders are measured in the same way, from outside. The first half of the events is in the log when a
+process starts. *Ready* is its first committed command. When the first half is done, the process is stopped
+(SIGSTOP) while the second half is appended. The time measured is from SIGCONT to the last command that is
+due, as a reader of committed records sees it. A run that loses or doubles commands says so.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.benchmarks.peers.process import PeerProcess, running
 from triggerstream.core.ids import AppId
 
 IDLE_S = 60.0
-"""After so long without a command, the rest are lost."""
+"""Time without a command after which the others count as lost."""
 START_S = 300.0
 """Time for the first command: a JVM that starts among much other work takes more than a minute."""
 
@@ -58,7 +58,7 @@ class Run:
 
 
 def run_once(contender: Contender, load: Load, *, bootstrap: str, folder: Path, partitions: int) -> Run:
-    """Have ``contender`` go through both halves of ``load``, in topics that are gone afterwards."""
+    """Run ``contender`` through both halves of ``load``, in topics that are deleted afterwards."""
     told = Arguments(
         bootstrap=bootstrap,
         app=new_app(),
@@ -134,7 +134,7 @@ def _measure(
 def _read_until(
     reader: CommandReader, commands: int, processes: list[PeerProcess], *, within_s: float = IDLE_S
 ) -> None:
-    """Read until so many sessions have a command, or none came for so long.
+    """Read until ``commands`` sessions have a command, or no command came for ``within_s``.
 
     Raises:
         AssertionError: a process has failed, or there was no command at all.

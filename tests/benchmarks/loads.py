@@ -38,11 +38,11 @@ def event(session: int, part: int) -> bytes:
 
 
 class Load(Protocol):
-    """Events in the order of the log. With the last event of a half, what is due of it is complete."""
+    """Events in the order of the log. After the last event of a half, all of its commands are due."""
 
     @property
     def name(self) -> str:
-        """In a few words."""
+        """Description in a few words, for rows."""
 
     @property
     def warm_up_commands(self) -> int:
@@ -57,7 +57,7 @@ class Load(Protocol):
         """The number of events in the second half."""
 
     def resized(self, events: int) -> Load:
-        """The same with about so many events in both halves."""
+        """A load of the same kind with about ``events`` in both halves together."""
 
     def warm_up(self) -> Iterator[Pair]:
         """Keys and values of the first half."""

@@ -1,4 +1,4 @@
-"""What the benchmarks compute from their runs, and how it is kept."""
+"""Figures that the benchmarks compute from their runs, and the files that keep them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One state for all that differ by names only.
+"""Canonical form of a state: one for all states that differ only by names.
 
 Workers and ids are sorted. Ids that nothing refers to any more are dropped.
 """
@@ -66,7 +66,7 @@ def _users(workers: tuple[Worker, ...], ids: int) -> list[tuple[tuple[int, int],
 
 
 def _worker_key(state: State, worker: Worker, entries: list[tuple[tuple[int, int], ...]]) -> tuple[Any, ...]:
-    """What tells ``worker`` from others, without the names of ids."""
+    """Sort key that distinguishes ``worker`` from others, without the names of ids."""
     own: tuple[Any, ...] = ()
     if worker.id != NOTHING:
         meant = [

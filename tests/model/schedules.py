@@ -1,4 +1,4 @@
-"""Runs the engine's own code of two owners of one partition in one order of their requests after another.
+"""Runs the engine's code for two owners of one partition, in every order of requests with few preemptions.
 
 Each run begins anew. The scheduler lets an owner go on until it waits for something, except at a few places
 where it turns to another. All choices of up to ``preemptions`` such places are tried: most faults of
@@ -38,7 +38,7 @@ _SLOW = PartitionTiming(group_offset_every_s=1e6, silence_s=1e6, longest_s=1e6)
 
 @dataclass(slots=True)
 class Run:
-    """What became of one order. ``choices``: at each step, who could be answered, and who was."""
+    """Result of one order of requests. ``choices``: at each step, who could be answered, and who was."""
 
     cluster: Cluster
     choices: list[tuple[list[str], str]] = field(default_factory=list)

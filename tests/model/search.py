@@ -28,7 +28,7 @@ class Bounds:
     workers: int = 2
     partitions: int = 1
     events: int = 1
-    """Of each partition."""
+    """Number of events in each partition."""
     kicks: int = 0
     crashes: int = 0
     rebalances: int = 0
@@ -63,7 +63,7 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a search found. Without a violation and ``complete``, both properties hold within the bounds."""
+    """Result of a search. Without a violation and ``complete``, both properties hold within the bounds."""
 
     violation: str
     """Empty: none."""
@@ -94,10 +94,8 @@ def search(protocol: Protocol, bounds: Bounds, *, nobody_ends: bool = False, lim
     """
     first = canonical(bounds.initial())[0]
     places, states, parents = {first: 0}, [first], array("l", [-1])
-    targets, begins = (
-        array("l"),
-        array("l"),
-    )  # the edges of a state are together: from `begins` of its place on
+    # The edges of a state are together in `targets`: from `begins` of its place on.
+    targets, begins = array("l"), array("l")
     shared: dict[object, object] = {}
     level, depth = [0], 0
 

@@ -1,4 +1,4 @@
-"""A state of the model, and what can happen in it.
+"""States of the model, their parts, and events between them.
 
 A state is immutable and hashable: numbers, short texts and tuples. Workers and ids are referred to by their
 place in ``State``.
@@ -33,7 +33,7 @@ class Id(NamedTuple):
 
     transaction: str = IDLE
     partitions: tuple[int, ...] = ()
-    """Where its transaction has no marker yet: partitions, and ``offset_of(p)`` for the group offset of p."""
+    """Partitions of its transaction without a marker yet; ``offset_of(p)``: the group offset of p."""
     claim: tuple[int, ...] = ()
     """Partitions that its claim names; empty: it has not claimed, or there is a tombstone."""
 
@@ -57,7 +57,7 @@ class Changelog(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """A process, or one after the other: who is AWAY may be a restarted process."""
+    """A process, or several one after the other: one that is AWAY may be a restarted process."""
 
     at: str = AWAY
     kicked: bool = False
@@ -117,7 +117,7 @@ class State(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What happened between two states. ``worker`` and ``id`` are places in the state before it."""
+    """A step between two states. ``worker`` and ``id`` are places in the state before it."""
 
     what: str
     state: State
@@ -131,7 +131,7 @@ class Event(NamedTuple):
 
 
 def initial(*, workers: int, partitions: int, events: int, faults: Faults) -> State:
-    """Nobody has joined, and no event is decided."""
+    """The first state: nobody has joined, and no event is decided."""
     return State(
         rebalancing=False,
         workers=(Worker(),) * workers,

@@ -2,7 +2,7 @@
 
 Counted is the processor time, user and system, of the test process and of all processes below it, those that
 still run included; a server that several files share counts for each of them with what it used meanwhile.
-What is used before the first test (imports, collection) is a line of its own.
+Imports and collection before the first test are a line of their own.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _COLLECTION = "(imports and collection)"
 
 @dataclass(slots=True)
 class Figures:
-    """What a test, or all tests of a file, used."""
+    """Processor time and processes of a test, or of all tests of a file."""
 
     own_s: float = 0.0
-    """Of the test process."""
+    """Processor time of the test process."""
     below_s: float = 0.0
-    """Of the processes below it."""
+    """Processor time of the processes below it."""
     started: int = 0
     """Processes that the test process started."""
     servers: int = 0
@@ -49,7 +49,7 @@ class Figures:
 
     @property
     def all_s(self) -> float:
-        """Of all processes together."""
+        """Processor time of all processes together."""
         return self.own_s + self.below_s
 
 
@@ -107,7 +107,7 @@ class CpuByFile:
             self._servers += "java" in map(str, arguments[1])
 
     def _used(self) -> Figures:
-        """What was used since the last call."""
+        """Processor time and processes since the last call."""
         own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
         below_s = ended.ru_utime + ended.ru_stime + running_below(os.getpid())
         now = Figures(own.ru_utime + own.ru_stime, below_s, self._started, self._servers)
@@ -134,7 +134,7 @@ class CpuByFile:
         )
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add up."""
+        """Add the figures of a report to those of its file."""
         for name, value in report.user_properties:
             if name == _FIGURES and isinstance(value, list):
                 file, own_s, below_s, started, servers = value
@@ -153,6 +153,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Measure where it was asked for."""
+    """Measure if ``--cpu`` is given."""
     if config.getoption("--cpu"):
         config.pluginmanager.register(CpuByFile(config), "cpu-by-file")

@@ -83,7 +83,7 @@ def choose(found: list[Interpreter]) -> Interpreter | None:
 
 
 def advice(chosen: Interpreter, found: list[Interpreter]) -> str:
-    """What would be faster than ``chosen``; empty if nothing is known to be."""
+    """A sentence that names a faster Python than ``chosen``; empty if none is known."""
     if chosen.has_pgo:
         return ""
     faster = "a worker is about 1.25 × as fast on a Python built with PGO"

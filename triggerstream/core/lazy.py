@@ -15,6 +15,7 @@ from triggerstream.core.errors import DecodeError
 K = TypeVar("K")
 V = TypeVar("V")
 _FEW = 4
+"""Changes up to which each is looked up in the list of a block's keys: making an index takes longer."""
 
 
 class Block(Generic[K, V]):

@@ -1,7 +1,7 @@
 """Blocks of a state: many open instances and events as columns in its head, and lines after it.
 
-What the fold looks for is in the columns: the status, and which event each leaf holds. The rest of an
-instance or event is a line of JSON, which is decoded when it is looked at. Few of them are not worth a block.
+Columns have the values that the fold searches: the status, and the event that each leaf holds. The rest of an
+instance or event is a line of JSON, which is decoded when it is looked at. Few of them stay in the head.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MOST_PIECES = 64
 """Pieces of a block's lines before they are joined: with each event, a state in memory may add one."""
 
 _MANY = 8
-"""Keys to look up from which on a set is made first."""
+"""Number of keys to look up from which on making a set first takes less time than searching the list."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -273,7 +273,7 @@ def pack_kept(kept: EarlierEvents) -> EarlierEvents:
 
 
 def _pack_events(events: LazyEvents[K], place: Callable[[list[K], K], int]) -> LazyEvents[K]:
-    """``place`` gives the place of a new key among others."""
+    """Events in one block, in which ``place`` gives the index of a new key among the others."""
     if not events.changed and not events.gone:
         return events
     (block,) = events.blocks or (_Arrivals([], []),)

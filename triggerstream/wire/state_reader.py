@@ -1,4 +1,4 @@
-"""The rules of a stored state that its types cannot express: which numbers, events and lines exist."""
+"""Checks the rules of a stored state that types cannot express, and converts it to a session state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from triggerstream.wire.stored_state import SeenColumns, StoredRecord, StoredSta
 class StateReader:
     """Converts one stored state. ``lines`` are those after its head.
 
-    What the columns of lines say is checked here; a line itself is read when it is looked at.
+    Columns are checked here; a line is decoded when it is looked at.
     """
 
     __slots__ = ("_captured", "_earlier", "_held", "_latest", "_lines", "_state", "_stored")

@@ -48,7 +48,7 @@ class Position:
 
 
 def result(data: bytes | None, state: Position, *, ours: bool = False) -> BatchResult:
-    """What aiokafka makes of one partition in the answer to a fetch; ``ours``: with our records."""
+    """The part of one partition in the answer to a fetch; ``ours``: with our records."""
     assignment = SimpleNamespace(active=True, state_value=lambda _: state, tps={PLACE})
     deserializer = AS_RECORDS if ours else None
     records = partition_records(

@@ -1,4 +1,4 @@
-"""What Apache Kafka does with transactional ids and ends, where the claims of owners rely on it."""
+"""Facts about Apache Kafka on which claims rely: transactional ids, and the ends of partitions."""
 
 from __future__ import annotations
 

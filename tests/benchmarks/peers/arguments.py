@@ -1,4 +1,4 @@
-"""What every peer is told, and what it says."""
+"""Command line arguments of every peer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 PARTS = ("t1", "t2", "t3", "t4")
 """The triggers that complete a session."""
 Content: TypeAlias = Literal["lean", "same"]
-"""What states and commands hold. ``lean``: the data of the events; ``same``: all that the worker's do."""
+"""Content of states and commands. ``lean``: the data of the events; ``same``: all that the worker's do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +39,14 @@ class Arguments:
         return f"{self.app}.commands"
 
     def words(self) -> list[str]:
-        """As a command line has them."""
+        """The arguments as words of a command line."""
         commit = "default" if self.commit_ms is None else str(self.commit_ms)
         counts = [str(self.partitions), str(self.directory), str(self.commands_due)]
         return [self.bootstrap, self.app, *counts, self.content, commit]
 
 
 def arguments() -> Arguments:
-    """Those of this process."""
+    """The arguments of this process."""
     bootstrap, app, partitions, directory, due, content, commit = sys.argv[1:]
     return Arguments(
         bootstrap=bootstrap,

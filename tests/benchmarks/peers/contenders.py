@@ -55,7 +55,7 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """For people, and for rows."""
+        """Name in rows and progress lines."""
         match self.kind:
             case Kind.QUIX | Kind.STREAMS:
                 content = "lean" if self.content == "lean" else "same content"
@@ -70,7 +70,7 @@ class Contender:
                 return str(self.kind.value)
 
     def missing(self) -> str | None:
-        """What this machine lacks for it, or None. The Java peer is built if it is not."""
+        """Name of the tool that this machine lacks for it, or None. Builds the Java peer if needed."""
         if self.kind is not Kind.STREAMS:
             return None
         if (lacking := streams.missing()) is not None:
@@ -82,7 +82,7 @@ class Contender:
         return None
 
     def programs(self, told: Arguments) -> list[Program]:
-        """What is started, each with a directory of its own."""
+        """The programs to start, each with a directory of its own."""
         made = []
         for number in range(self.processes):
             directory = told.directory / str(number)

@@ -46,7 +46,7 @@ async def run(told: Arguments) -> None:
 
 
 async def main() -> None:
-    """As above."""
+    """Run until SIGTERM."""
     running = asyncio.create_task(run(arguments()))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     with suppress(asyncio.CancelledError):

@@ -21,7 +21,7 @@ _STOP_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """How a process is started. ``variables`` are added to the environment."""
+    """Command line of a process. ``variables`` are added to the environment."""
 
     name: str
     words: Sequence[str]
@@ -50,7 +50,7 @@ class PeerProcess:
         self._reading.start()
 
     def wait_ready(self) -> float:
-        """When a worker said that it is ready; peers say nothing of the kind."""
+        """Monotonic time at which a worker printed that it is ready. Peers print nothing of that kind."""
 
         def ready() -> float | None:
             if self.ready_at is None and self.process.poll() is not None:
@@ -106,7 +106,7 @@ class PeerProcess:
         self.process.wait()
 
     def stop(self) -> None:
-        """Have it end in order, and see to it that it does."""
+        """End it by SIGTERM, and kill it if it does not end."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -128,7 +128,7 @@ class PeerProcess:
 
 @contextmanager
 def running(program: Program) -> Iterator[PeerProcess]:
-    """The process, gone at the end."""
+    """The started process, which is stopped at the end."""
     process = PeerProcess(program)
     try:
         yield process

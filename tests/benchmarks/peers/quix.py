@@ -1,6 +1,6 @@
 """quix-streams with state, changelog, exactly-once. It stops, and commits, with the last session's command.
 
-Left to itself it commits every 5 s; to wait for that at the end would be no measure of what it can do.
+By default it commits every 5 s; that wait at the end would be in the measured time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def lean(
     event: dict[str, Any],
     key: str,
     timestamp: int,  # noqa: ARG001 - quix's signature
-    headers: object,  # noqa: ARG001 - likewise
+    headers: object,  # noqa: ARG001 - quix's signature
     state: State[str, Any],
 ) -> dict[str, Any] | None:
     """Keep what a session has seen in one value of its state; the command has it all."""

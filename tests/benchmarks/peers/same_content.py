@@ -28,7 +28,7 @@ Fields = dict[str, Any]
 def begin() -> Fields:
     """The state of a session without events."""
     return {
-        "version": 2,
+        "version": 3,
         "generation": 0,
         "config": 0,
         "seen": {},

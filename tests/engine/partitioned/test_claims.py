@@ -200,7 +200,7 @@ def paused(process: Process, gate: str, *numbers: int) -> asyncio.Task[None]:
 
 
 STEPS = ("started", "claim", "claimed", "read", "fenced", "forget", "forgotten", "measure", "measured")
-"""Where a take-over with a former owner may stop, in the order of its steps."""
+"""Points at which a take-over with a former owner may stop, in the order of its steps."""
 
 
 async def test_the_steps_of_a_take_over_have_their_order(cluster: Cluster) -> None:
@@ -496,7 +496,7 @@ async def test_a_claim_of_unknown_partitions_is_fenced_and_stays(cluster: Cluste
     assert cluster.unreleased() == {unknown.id, *process.ids}
 
 
-# ---- controls: what the order is good for --------------------------------------------------------
+# ---- controls: other orders are not safe ---------------------------------------------------------
 
 
 class FenceFirst(Claims):

@@ -7,7 +7,7 @@ import java.util.Map;
 
 /** What a state of the worker holds of a session, under the same names. */
 final class Session {
-    public int version = 2;
+    public int version = 3;
     public int generation;
     public long offset;
     public long clock;
