@@ -143,3 +143,13 @@ async def test_the_end_after_an_orderly_hand_over_is_the_high_watermark_and_not_
         f"in {HAND_OVERS} hand-overs the last stable offset was never late: this broker writes markers "
         "before it answers, and the reason for the rule of the high watermark is gone"
     )
+
+
+async def test_nothing_is_known_to_be_readable_soon_if_one_of_the_partitions_is_away(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    del topics
+    fencing = KafkaFencing(connection, kafka_app)
+    assert await fencing.readable(range(PARTITIONS), within_s=0.1) == set(range(PARTITIONS))
+    assert await fencing.readable([*range(PARTITIONS), PARTITIONS], within_s=0.1) == set()
+    assert await fencing.readable(range(PARTITIONS), within_s=0.1) == set(range(PARTITIONS))
