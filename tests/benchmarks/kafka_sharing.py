@@ -1,4 +1,4 @@
-"""What shared transactions save: transactions a second, sockets and latency, beside the worker of a commit.
+"""Comparison of transactions a second, sockets and latency with the worker of an earlier commit.
 
 ``python -m tests.benchmarks.kafka_sharing [COMMIT]``: 100 events/s in 12 partitions.
 """
@@ -27,12 +27,12 @@ from tests.support.supervised import at_work
 _STATES = "__transaction_state"
 _COMPLETE_COMMIT = 4
 _STATE_AT = 16
-"""Where a value of the topic has a transaction's state, behind version, producer id, epoch and time-out."""
+"""Offset of a transaction's state in a value of the topic, after version, producer id, epoch and time-out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What one run showed."""
+    """Figures of one run."""
 
     p50_ms: float
     p99_ms: float
@@ -41,7 +41,7 @@ class Found:
 
 
 def committed_transactions(bootstrap: str) -> int:
-    """How many transactions the brokers have committed in all."""
+    """The number of transactions that the brokers have committed in all."""
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": "bench-transactions", "enable.auto.commit": False}
     )

@@ -162,11 +162,11 @@ class Partition:
         return checkpoint
 
     def state(self, session: str) -> SessionState:
-        """What is stored of a session."""
+        """The stored state of a session."""
         return states.decode(self.stored[SessionId(session)])
 
     def whole(self, session: str) -> SessionState:
-        """What is stored of a session and of the instances that have left its state."""
+        """The stored state of a session, and the entries of the instances that have left it."""
         return add_retired(SessionId(session), self.state(session), self.retired)
 
     def assert_holds(self, check: Check) -> None:

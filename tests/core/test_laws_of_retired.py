@@ -126,7 +126,7 @@ def test_only_what_is_over_is_refused_otherwise(history: History, few: int) -> N
 
 
 def told(state: SessionState | None) -> object:
-    """What a session has, but for results that came after a cancel, and for the timeline."""
+    """The content of a session without results that came after a cancel, and without the timeline."""
     if state is None:
         return None
     instances = {

@@ -146,7 +146,7 @@ def test_record_batches_are_read_or_noted_as_unreadable() -> None:
             mutate=_mutate,
             parsers=(
                 Parser(module=batches, functions=reading),
-                Parser(module=fetches, functions=frozenset({"BatchResult.getall", "OurRecords.take"})),
+                Parser(module=fetches, functions=frozenset({"BatchResult.getall", "ConvertedRecords.take"})),
                 Parser(
                     module=unpacking,
                     functions=frozenset({"unpack", "_gunzip", "_member", "_unsnap", "_stream"}),

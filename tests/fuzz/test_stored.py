@@ -12,7 +12,7 @@ from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
 from triggerstream.core import lazy
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.state import SessionState
-from triggerstream.wire import blocks, commands, state, state_reader
+from triggerstream.wire import blocks, commands, state, state_reader, stored_state
 
 EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
 STATE_NAMES = ("open", "resolved", "removed", "captured", "kept", "seen", "digests", "waitsFrom", "version")
@@ -115,12 +115,10 @@ def test_states_are_read_or_refused_with_one_error() -> None:
                 Parser(
                     module=blocks,
                     functions=frozenset(
-                        {
-                            *("_decode", "_Arrivals.decode", "_Instances.decode", "Lines.take", "Lines.end"),
-                            *("read_seen", "read_instances"),
-                        }
+                        {"_decode", "_Arrivals.decode", "_Instances.decode", "read_seen", "read_instances"}
                     ),
                 ),
+                Parser(module=stored_state, functions=frozenset({"Lines.take", "Lines.end"})),
                 Parser(module=lazy, functions=frozenset({"split_lines"})),
             ),
         )

@@ -31,7 +31,7 @@ class Retired(Struct, frozen=True, kw_only=True):
 
 
 def retired_of(state: SessionState, task: TaskName, instance: Instance) -> Retired:
-    """What the entry of an instance of ``state`` holds."""
+    """The entry of an instance of ``state``, with the events that it captured."""
     events: dict[TriggerName, dict[Ref, Arrival]] = {}
     for trigger, ref in captured_refs(instance.captured):
         events.setdefault(trigger, {})[ref] = state.arrival(trigger, ref)

@@ -31,7 +31,7 @@ from triggerstream.core.state import (
     Sent,
     Status,
 )
-from triggerstream.wire.stored_state import InstanceColumns, SeenColumns
+from triggerstream.wire.stored_state import InstanceColumns, Lines, SeenColumns
 
 MOST_INLINE = 16
 """Open instances of a task, or events, up to which a state is one line. Decoding so many takes 40 µs."""
@@ -331,35 +331,6 @@ def columns_of_instances(instances: Instances) -> list[InstanceColumns]:
 
 
 # ---- to a state -----------------------------------------------------------------------------------
-
-
-class Lines:
-    """The lines after the head of a state, of which each block takes its part, in order."""
-
-    def __init__(self, value: bytes, begin: int) -> None:
-        self._value = value
-        self._at = begin
-
-    def take(self, length: int, place: str) -> bytes:
-        """The next lines, which have ``length`` bytes.
-
-        Raises:
-            DecodeError: so many are not there.
-        """
-        lines = self._value[self._at : self._at + length]
-        self._at += length
-        if len(lines) != length or lines[-1:] != b"\n":
-            raise DecodeError(f"{place}: lines of {length} bytes are not there")
-        return lines
-
-    def end(self) -> None:
-        """Check that no line is left.
-
-        Raises:
-            DecodeError: there is one.
-        """
-        if self._at != len(self._value):
-            raise DecodeError("more lines than its blocks have")
 
 
 def read_seen(columns: SeenColumns, lines: Lines) -> LazyEvents[TriggerName]:

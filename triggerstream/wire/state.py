@@ -25,12 +25,12 @@ from triggerstream.core.lazy import Block
 from triggerstream.core.retired import Retired
 from triggerstream.core.state import Arrival, EarlierEvents, Instance, SessionState, TaskRecord
 from triggerstream.wire import blocks, commands
-from triggerstream.wire.blocks import Lines, encode_value
+from triggerstream.wire.blocks import encode_value
 from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.json import as_object, loads
 from triggerstream.wire.retired import encode as encode_retired
 from triggerstream.wire.state_reader import StateReader
-from triggerstream.wire.stored_state import StoredRecord, StoredState
+from triggerstream.wire.stored_state import Lines, StoredRecord, StoredState
 from triggerstream.wire.upcasts import upcast
 
 STATE_VERSION = 3

@@ -14,8 +14,7 @@ from triggerstream.core.number_ranges import are_valid, is_among
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import RESOLVED, Arrival, Instance, SessionState, Status, TaskRecord
 from triggerstream.wire import blocks
-from triggerstream.wire.blocks import Lines
-from triggerstream.wire.stored_state import SeenColumns, StoredRecord, StoredState
+from triggerstream.wire.stored_state import Lines, SeenColumns, StoredRecord, StoredState
 
 
 class StateReader:

@@ -1,4 +1,4 @@
-"""The stored form of a state: its head, as msgspec reads and writes it."""
+"""The stored form of a state: its head, as msgspec reads and writes it, and the lines after it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Ref, Remembered
 from triggerstream.core.ids import LeafName, TaskName, TriggerName
 from triggerstream.core.state import Arrival, Count, Instance, Sent, Status, StoredInstant, TimelineEntry
@@ -83,3 +84,32 @@ class StoredState(
     kept_lines: dict[TriggerName, Count] = {}
     """The length of the lines of a trigger's earlier events, if they are many: all that instances and leaves
     hold, in log order."""
+
+
+class Lines:
+    """The lines after the head of a state, of which each block takes its part, in order."""
+
+    def __init__(self, value: bytes, begin: int) -> None:
+        self._value = value
+        self._at = begin
+
+    def take(self, length: int, place: str) -> bytes:
+        """The next lines, which have ``length`` bytes.
+
+        Raises:
+            DecodeError: so many are not there.
+        """
+        lines = self._value[self._at : self._at + length]
+        self._at += length
+        if len(lines) != length or lines[-1:] != b"\n":
+            raise DecodeError(f"{place}: lines of {length} bytes are not there")
+        return lines
+
+    def end(self) -> None:
+        """Check that no line is left.
+
+        Raises:
+            DecodeError: there is one.
+        """
+        if self._at != len(self._value):
+            raise DecodeError("more lines than its blocks have")

@@ -24,7 +24,7 @@ from triggerstream.adapters.faust.table import Router
 from triggerstream.adapters.faust.transport import BatchTopic, Consumer, Fetcher, Transport
 from triggerstream.adapters.kafka import fetches
 from triggerstream.adapters.kafka.batches import EscapingBatch
-from triggerstream.adapters.kafka.fetches import BatchResult, OurRecords
+from triggerstream.adapters.kafka.fetches import BatchResult, ConvertedRecords
 
 
 def test_the_versions_are_those_that_the_seams_were_read_in() -> None:
@@ -94,7 +94,7 @@ def test_aiokafka_still_makes_batches_and_results_with_the_names_that_are_replac
     arguments = source[begun : source.index("_isolation_level", begun)].split(",")
     assert "self._value_deserializer" in arguments[fetches.VALUE_DESERIALIZER]
     assert "value_deserializer=self._value_deserializer" in inspect.getsource(AIOKafkaConsumer.start)
-    reading = inspect.getsource(OurRecords.__base__)
+    reading = inspect.getsource(ConvertedRecords.__base__)
     for line in (
         "for record in next_batch",
         "if record.offset < self.next_fetch_offset",

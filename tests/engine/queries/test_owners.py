@@ -1,4 +1,4 @@
-"""Who owns which partitions, as pages and `doctor` show it."""
+"""Owners of partitions as pages and `doctor` show them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where partitions begin and end, asked for many partitions with one question.
+"""Begin and end offsets of partitions, asked for many partitions with one request.
 
 A worker takes hundreds of partitions over at once. Short-lived consumers for each took most of the time.
 """

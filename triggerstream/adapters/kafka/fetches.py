@@ -137,11 +137,11 @@ def unreadable(consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> 
 
 def partition_records(*args: Any) -> Any:  # noqa: ANN401 - aiokafka is not typed
     """The records of a partition in a fetch, with the arguments of aiokafka's class."""
-    return OurRecords(*args) if args[VALUE_DESERIALIZER] is AS_RECORDS else _PartitionRecords(*args)
+    return ConvertedRecords(*args) if args[VALUE_DESERIALIZER] is AS_RECORDS else _PartitionRecords(*args)
 
 
-class OurRecords(_PartitionRecords):  # type: ignore[misc] # aiokafka is not typed
-    """The records of a partition in a fetch as ours, read batch by batch."""
+class ConvertedRecords(_PartitionRecords):  # type: ignore[misc] # aiokafka is not typed
+    """The records of a partition in a fetch, converted to :class:`Record` batch by batch."""
 
     _records: RecordBatches
     next_fetch_offset: int
@@ -205,7 +205,7 @@ class OurRecords(_PartitionRecords):  # type: ignore[misc] # aiokafka is not typ
 
 
 def _take(records: Any, found: list[Any], most: int) -> bool:  # noqa: ANN401 - aiokafka is not typed
-    """As :meth:`OurRecords.take`, of aiokafka's records."""
+    """As :meth:`ConvertedRecords.take`, of aiokafka's records."""
     held = 0
     for record in records:
         found.append(record)
@@ -276,7 +276,7 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
         records = self._partition_records
         found: list[Any] = []
         try:
-            take = records.take if type(records) is OurRecords else partial(_take, records)
+            take = records.take if type(records) is ConvertedRecords else partial(_take, records)
             if not take(found, sys.maxsize if max_records is None else max_records):
                 self._partition_records = None
         except Exception as exc:  # noqa: BLE001 - whatever a parser raises: the batch cannot be read

@@ -20,7 +20,7 @@ from triggerstream.wire.records import NewRecord
 
 _TICKS = 10
 _UNADDED = 3
-"""So many times as long, partitions wait to be added to a transaction. The coordinator adds none as long as a
+"""Factor of the time that partitions wait to be added to a transaction. The coordinator adds none while a
 partition of the last transaction has no leader that could write its marker."""
 _REASON_S = 2.0
 """Time for the other answers once one is an error: one of them may have the cause, such as a fence."""
@@ -28,7 +28,7 @@ _REASON_S = 2.0
 
 @dataclass(slots=True, eq=False)
 class QueuedCheckpoint:
-    """What one partition commits, and the future of the changelog position after it."""
+    """A checkpoint of one partition that waits to be committed. ``done``: the changelog position after it."""
 
     partition: int
     batches: Sequence[tuple[str, Sequence[NewRecord | Entry]]] = field(repr=False)
@@ -56,7 +56,7 @@ class SharedProducer:
     waiting: deque[QueuedCheckpoint] = field(default_factory=deque)
     working: asyncio.Task[None] | None = None
     error: BaseException | None = None
-    """What it has failed with, for good."""
+    """The error that ended it; None while it works."""
 
     def take(self, most: int) -> list[QueuedCheckpoint]:
         """The checkpoints of the next transaction: the first, and more up to ``most`` bytes."""
@@ -74,7 +74,7 @@ class SharedProducer:
         return taken
 
 
-class PartError(Exception):
+class TransactionGivenUpError(Exception):
     """A transaction cannot be committed because of some of its partitions; each has an error, or is slow.
 
     Without any, it is one of the last transaction that holds this one up.
@@ -89,13 +89,13 @@ async def wait_for_acknowledgements(
     producer: AIOKafkaProducer,
     sending: Mapping[asyncio.Task[int], QueuedCheckpoint],
     *,
-    can_part: bool,
+    has_spare: bool,
     slow_s: float,
 ) -> None:
-    """Return once all records are acknowledged. ``can_part``: there is a spare id to go on with.
+    """Return once all records are acknowledged. ``has_spare``: there is a spare id to go on with.
 
     Raises:
-        PartError: the fault is that of some partitions, and ``can_part``.
+        TransactionGivenUpError: the fault is that of some partitions, and ``has_spare``.
         FencedError, LogError, KafkaError: it is that of the whole transaction.
     """
     pending = set(sending)
@@ -108,12 +108,12 @@ async def wait_for_acknowledgements(
         if any(map(_error_of, done)):
             if pending:
                 await asyncio.wait(pending, timeout=_REASON_S)
-            raise _cause(producer, sending, can_part=can_part)
+            raise _cause(producer, sending, has_spare=has_spare)
         idle = 0 if done else idle + 1
-        if can_part and idle >= _TICKS and len(pending) < writing:
-            raise PartError({sending[task]: None for task in pending})
-        if can_part and idle >= _UNADDED * _TICKS and producer._txn_manager.partitions_to_add():  # noqa: SLF001 - nothing public tells
-            raise PartError({})
+        if has_spare and idle >= _TICKS and len(pending) < writing:
+            raise TransactionGivenUpError({sending[task]: None for task in pending})
+        if has_spare and idle >= _UNADDED * _TICKS and producer._txn_manager.partitions_to_add():  # noqa: SLF001 - nothing public tells
+            raise TransactionGivenUpError({})
     for task, checkpoint in sending.items():
         checkpoint.position = task.result()
 
@@ -122,7 +122,7 @@ def _cause(
     producer: AIOKafkaProducer,
     sending: Mapping[asyncio.Task[int], QueuedCheckpoint],
     *,
-    can_part: bool,
+    has_spare: bool,
 ) -> BaseException:
     """The error of a transaction of which some records were not accepted.
 
@@ -143,8 +143,10 @@ def _cause(
             and (cause := ended.exception()) is not None
         ):
             return cast("BaseException", cause)
-    elif own and can_part and all(isinstance(error, KafkaError) for error in own.values()):
-        return PartError({one: None if _is_retriable(error) else error for one, error in own.items()})
+    elif own and has_spare and all(isinstance(error, KafkaError) for error in own.values()):
+        return TransactionGivenUpError(
+            {one: None if _is_retriable(error) else error for one, error in own.items()}
+        )
     return next(iter((own or errors).values()))
 
 

@@ -1,7 +1,7 @@
 """The transactional producers of an assignment: one transaction takes the checkpoints of all that wait.
 
 A shared producer has partitions that commit through it, one transaction after the other. A partition stays
-with its shared producer, which goes on under another id only after :meth:`TransactionGroup._part`. So in each
+with its shared producer, which goes on under another id only after a transaction was given up. So in each
 partition at most the last transaction can be one whose end the brokers still owe.
 
 One partition must not hold up or undo what the others have done. If a broker refuses its records, or does not
@@ -35,9 +35,9 @@ from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.fencing import KafkaFencing, own_places
 from triggerstream.adapters.kafka.sending import Entry, send_all
 from triggerstream.adapters.kafka.shared_producer import (
-    PartError,
     QueuedCheckpoint,
     SharedProducer,
+    TransactionGivenUpError,
     fail_after,
     failing,
     wait_for_acknowledgements,
@@ -221,8 +221,8 @@ class TransactionGroup:
                     continue
                 try:
                     await self._commit(shared, taken)
-                except PartError as exc:
-                    await self._part(shared, taken, exc.culprits)
+                except TransactionGivenUpError as exc:
+                    await self._give_up(shared, taken, exc.culprits)
         except BaseException as exc:
             shared.error = LogError("it was closed") if isinstance(exc, asyncio.CancelledError) else exc
             for checkpoint in (*taken, *shared.waiting):
@@ -235,7 +235,7 @@ class TransactionGroup:
         """Commit ``taken`` in one transaction.
 
         Raises:
-            PartError: some of them hold it up; nothing of it is or will be committed.
+            TransactionGivenUpError: some of them hold it up; nothing of it is or will be committed.
             LogError, FencedError: as :meth:`commit`, for all of them.
         """
         producer = shared.producer
@@ -248,7 +248,7 @@ class TransactionGroup:
             # Only here does a record that was not accepted raise an error: commit_transaction does not.
             async with translate_errors("the log did not take a checkpoint"):
                 await wait_for_acknowledgements(
-                    producer, sending, can_part=bool(self._spare), slow_s=self._slow_s
+                    producer, sending, has_spare=bool(self._spare), slow_s=self._slow_s
                 )
         finally:
             for task in sending:
@@ -267,9 +267,9 @@ class TransactionGroup:
         for checkpoint in taken:
             checkpoint.succeed()
 
-    # ---- parting --------------------------------------------------------------------------------
+    # ---- giving a transaction up ----------------------------------------------------------------
 
-    async def _part(
+    async def _give_up(
         self,
         shared: SharedProducer,
         taken: Sequence[QueuedCheckpoint],

@@ -1,10 +1,10 @@
-"""Claims of partitions: how an assignment becomes the only owner of its partitions, and stops to be it.
+"""Claims of partitions: how an assignment becomes the only owner of its partitions, and ceases to be it.
 
 Each assignment has transactional ids of its own. The steps of its take-over have this order, and no other is
 safe:
 
 1. its ids are initialised (``Ledger.start``), once and never again
-2. the process confirms that it is still a member of its group: a courtesy, which spares the owner of now
+2. the process confirms that it is still a member of its group: which spares the present owner
 3. one claim for each id is appended to the owners topic: the order of claims is the order of owners
 4. the owners topic is read up to the own claims: every other claim of one of these partitions that is not
    released is that of a former owner, living or dead
@@ -25,9 +25,9 @@ appended together, but those of two assignments may lie between each other: then
 the other. The one with the last claim has fenced all of the other, and its successor the rest.
 
 The hand-over: an owner appends its release only after its last transaction is committed, and as the last line
-of the good path. If anything is unknown, the claim stays and the next owner fences it. Brokers may lose the
-end of a committed transaction, which only its own transactional id can end then: a claim also stays
-where something cannot be read yet.
+of a hand-over without errors. If anything is unknown, the claim stays and the next owner fences it. Brokers
+may lose the end of a committed transaction, which only its own transactional id can end then: a claim also
+stays where something cannot be read yet.
 """
 
 from __future__ import annotations
@@ -49,13 +49,16 @@ READABLE_S = 5.0
 """How long a release waits until what was committed can be read: on a quiet broker 5 ms, p99 18 ms, more on a
 busy one. Only where brokers have lost the end of a transaction is it never."""
 FORGET_S = 0.1
-"""How long to wait for it before a fenced claim is left to the next owner. All of a fenced owner can be read
-at once; another partition that its claim names may have an owner who is in a transaction."""
+"""How long a take-over waits for the same before it leaves a fenced claim to the next owner. All of a fenced
+owner can be read at once; another partition that its claim names may have an owner in a transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FencedOwner:
-    """A former owner that can commit no more, and the producer that may end what it has left open."""
+    """A transactional id, with the producer id and epoch of its newest initialisation.
+
+    Its former holder can commit no more; this producer may end what it has left open.
+    """
 
     id: OwnerId
     producer: int
@@ -177,7 +180,7 @@ class Claims:
     async def release(self, partitions: Collection[int]) -> None:
         """Release the ids all of whose partitions are in ``partitions``: their last commits were answered.
 
-        The last line of the good path: call it in no ``finally``.
+        Call it last in a hand-over without errors, and in no ``finally``.
 
         Raises:
             LogError: it is unknown whether they are released.

@@ -1,4 +1,4 @@
-"""Who owns which partitions, as the claims of an app say it."""
+"""Owners of partitions according to an app's claims, for pages and ``doctor``."""
 
 from __future__ import annotations
 

@@ -45,10 +45,10 @@ from triggerstream.wire.retired import RetiredKey, encode_key
 _APPEND_S = 30.0
 """How long somebody who gives an order waits for the log to take it."""
 LAG = 5_000
-"""Records that wait to be folded, in all partitions together, from which on the indexes of these pause. A
-worker folds them in a fifth of a second; at a steady load, fewer records are on their way."""
+"""Number of records that wait to be folded, over all partitions, from which on indexes pause. A worker folds
+them in a fifth of a second; at a steady load, fewer records wait."""
 _LEAST_LAG = 50
-"""The share of a partition, however many there are."""
+"""The least share of a partition in ``LAG``, for any number of partitions."""
 
 
 class InspectedPartition:
