@@ -53,7 +53,7 @@ class Assignment:
             most_bytes=most_bytes,
             slow_s=slow_s,
         )
-        await self.group.start()
+        await self.group.open()
         for shared in self.group._shared:  # noqa: SLF001 - the requests are counted
             self.watch(shared.producer)
 

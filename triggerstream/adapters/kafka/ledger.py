@@ -87,7 +87,7 @@ class KafkaLedger:
         """Partitions with an open transaction of events before the newest checkpoint: it was committed."""
 
     async def start(self) -> None:
-        await self._started().start()
+        await self._started().open()
 
     async def fence_old_release(self) -> FencedOwner:
         return await self._fencing.fence_old_release(self._partition)

@@ -121,7 +121,7 @@ class TransactionGroup:
         """True from the start on, until it is closed."""
         return bool(self._shared)
 
-    async def start(self) -> None:
+    async def open(self) -> None:
         """Initialise the ids, which are never initialised again, and start the producers; once.
 
         Raises:
