@@ -19,6 +19,7 @@ from triggerstream.engine.partitioned.claims import FencedOwner
 from triggerstream.wire.records import NewRecord
 
 _TICKS = 10
+"""Number of waits into which the time limit for a slow partition is divided."""
 _UNADDED = 3
 """Factor of the time that partitions wait to be added to a transaction. The coordinator adds none while a
 partition of the last transaction has no leader that could write its marker."""

@@ -69,12 +69,16 @@ leaders at an orderly restart of a broker take less; after a crash, 9 s pass bef
 _KEEP_S = 86_400.0
 """How often spare ids have a transaction, without records. Brokers forget an id after 7 days without one."""
 _START_S = 2.0
+"""Time for connections that are being made when the group is closed, before they are cancelled."""
 _TOGETHER_S = 10.0
 """Time for the partitions of a transaction that was given up to be readable. After that each has clients of
 its own, as one of them may be away."""
 _RETURNING = 8
+"""Partitions that are asked for at the same time whether they are there again: each question has a client."""
 _SETTLED_S = 5.0
+"""Time for one such question. A partition that is away does not keep its place among the eight for longer."""
 _AGAIN_S = 0.5
+"""Pause before a question or a fence is repeated, while a partition is away."""
 
 
 class TransactionGroup:
