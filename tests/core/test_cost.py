@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from _collections_abc import dict_items, dict_values
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from types import FrameType
@@ -39,7 +39,7 @@ from triggerstream.core.state import Instance, SessionState, TaskPlaces, TaskRec
 from triggerstream.core.takers import may_take
 from triggerstream.core.tasks import AppliedConfiguration, Configuration, Rules, Task
 from triggerstream.core.where import Where
-from triggerstream.wire import blocks
+from triggerstream.wire import blocks, changed_lines
 from triggerstream.wire import state as wire
 
 TASKS: JsonObject = {
@@ -395,7 +395,7 @@ def test_an_outcome_decodes_its_own_instance_and_splits_no_block(
     story = Story({"t": OPEN_INSTANCES["scheduled"]})
     for n in range(300):
         story.fire("a", {"n": n})
-    for module in (lazy, blocks):
+    for module in (lazy, changed_lines):
         monkeypatch.setattr(module, "split_lines", None)
     for number in (7, 250, 100):
         assert story.state is not None
@@ -422,16 +422,42 @@ def test_a_state_that_was_read_encodes_only_what_changed(monkeypatch: pytest.Mon
     story.fire("a", {"n": 300})
     assert story.state is not None
     made: list[object] = []
-    encode = blocks.encode_value
+    encode, encode_lines = blocks.encode_value, blocks.encode_lines
 
     def counted(value: Struct) -> bytes:
         made.append(value)
         return encode(value)
 
+    def counted_lines(values: Sequence[Struct]) -> bytes:
+        made.extend(values)
+        return encode_lines(values)
+
     monkeypatch.setattr(blocks, "encode_value", counted)
+    monkeypatch.setattr(blocks, "encode_lines", counted_lines)
     wire.encode(story.state)
     # The parts of its command twice, to find those that have the same; it; the event of the one before.
     assert len(made) == 4
+
+
+def test_packing_many_instances_and_events_encodes_them_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = Story({"t": OPEN_INSTANCES["scheduled"]})
+    for n in range(300):
+        story.fire("a", {"n": n})
+    assert story.state is not None
+    encoded: list[str] = []
+    encode = blocks.encode_value
+
+    def counted(value: Struct) -> bytes:
+        encoded.append(type(value).__name__)
+        return encode(value)
+
+    monkeypatch.setattr(blocks, "encode_value", counted)
+    packed = wire.pack(story.state)
+    assert encoded == ["Sent"]  # the one that all have
+    read = wire.decode(wire.encode_packed(packed))
+    assert read.tasks[TaskName("t")].open == story.state.tasks[TaskName("t")].open
+    assert read.seen == story.state.seen
+    assert read.kept == story.state.collected().kept
 
 
 def test_an_event_decodes_none_of_the_events_of_many_other_triggers(decoded: list[str]) -> None:

@@ -59,7 +59,10 @@ def test_states_that_are_read_between_events_end_with_the_same_bytes(
     for session, state in plain.states.items():
         found = lazy.states[session]
         assert wire.encode(found) == wire.encode(state)
-        assert wire.decode(wire.encode(state)) == state.collected()
+        read = wire.decode(wire.encode(state))
+        if read.is_empty():
+            read.config = state.config  # an empty state is stored without it
+        assert read == state.collected()
         assert wire.EncodedSizes().state(found) == wire.EncodedSizes().state(state)
         value = wire.encode(state)
         assert wire.size_at_most(wire.decode_lazily(value), len(value)) >= wire.EncodedSizes().state(state)

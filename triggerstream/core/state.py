@@ -162,17 +162,21 @@ class SessionState(Struct, kw_only=True):
         """
         if not self.kept and not self.recent:
             return {}
-        referenced: dict[TriggerName, set[Ref]] = {}
-        for name, refs in self._captured_events() if by_resolved else self.captured_by_open():
-            referenced.setdefault(name, set()).update(refs)
+        return self._needed_beside(self._captured(by_resolved=by_resolved))
+
+    def _needed_beside(self, captured: dict[TriggerName, set[Ref]]) -> dict[TriggerName, EarlierEvents]:
+        """The events of ``kept`` that instances have ``captured``, or that a leaf remembers.
+
+        The latter are added to ``captured``.
+        """
         for name, ref in self.referenced_by_leaves():
-            referenced.setdefault(name, set()).add(ref)
+            captured.setdefault(name, set()).add(ref)
         recent: dict[TriggerName, dict[Ref, Arrival]] = {}
         for (name, ref), arrival in self.recent.items():
             recent.setdefault(name, {})[ref] = arrival
         found: dict[TriggerName, EarlierEvents] = {}
         for name in dict.fromkeys((*self.kept, *recent)):
-            needed = _needed(self.kept.get(name, {}), recent.get(name, {}), referenced.get(name, set()))
+            needed = _needed(self.kept.get(name, {}), recent.get(name, {}), captured.get(name, set()))
             if needed:
                 found[name] = needed
         return found
@@ -180,20 +184,32 @@ class SessionState(Struct, kw_only=True):
     def collected(self) -> SessionState:
         """The state without events that nothing needs: as it would be decoded."""
         state = copy(self)
-        state.kept, state.recent = self.needed_events(), {}
-        state.collect_at = 0
+        captured = self._captured()
         state.latest_captured = frozenset(
-            name for name, refs in self._captured_events() if latest_ref(self.seen, name) in refs
+            name for name, refs in captured.items() if latest_ref(self.seen, name) in refs
         )
+        state.kept, state.recent = self._needed_beside(captured), {}
+        state.collect_at = 0
         return state
 
-    def _captured_events(self) -> Iterator[tuple[TriggerName, Collection[Ref]]]:
-        """The events that instances hold, by trigger; a trigger may come several times."""
-        yield from self.captured_by_open()
+    def _captured(self, *, by_resolved: bool = True) -> dict[TriggerName, set[Ref]]:
+        """The events that instances hold, by trigger. ``by_resolved``: also those that resolved ones hold."""
+        found: dict[TriggerName, set[Ref]] = {}
         for record in self.tasks.values():
-            for instance in record.resolved.values():
-                for name, ref in captured_refs(instance.captured):
-                    yield name, (ref,)
+            open_ = record.open
+            if not isinstance(open_, dict):
+                for name, refs in open_.captured():
+                    found.setdefault(name, set()).update(refs)
+                open_ = open_.changed
+            for instances in (open_, record.resolved) if by_resolved else (open_,):
+                for instance in instances.values():
+                    for name, ref in captured_refs(instance.captured):
+                        known = found.get(name)
+                        if known is None:
+                            found[name] = {ref}
+                        else:
+                            known.add(ref)
+        return found
 
     def captured_by_open(self) -> Iterator[tuple[TriggerName, Collection[Ref]]]:
         """The events that open instances hold, by trigger; a trigger may come several times."""

@@ -10,7 +10,7 @@ from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import lt
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -20,7 +20,7 @@ from triggerstream.core.blocks import EventBlock, InstanceBlock, LazyEvents, Ope
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Holding, Ref, place_of
 from triggerstream.core.ids import LeafName, TriggerName
-from triggerstream.core.lazy import Block, locate, split_lines
+from triggerstream.core.lazy import Block
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
@@ -31,16 +31,11 @@ from triggerstream.core.state import (
     Sent,
     Status,
 )
+from triggerstream.wire.changed_lines import MANY, ChangedLines
 from triggerstream.wire.stored_state import InstanceColumns, Lines, SeenColumns
 
 MOST_INLINE = 16
 """Open instances of a task, or events, up to which a state is one line. Decoding so many takes 40 µs."""
-
-_MOST_PIECES = 64
-"""Pieces of a block's lines before they are joined: with each event, a state in memory may add one."""
-
-_MANY = 8
-"""Number of keys to look up from which on making a set first takes less time than searching the list."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -59,6 +54,18 @@ def encode_value(value: Struct) -> bytes:
     """
     try:
         return _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise DecodeError(f"not a JSON value: {exc}") from exc
+
+
+def encode_lines(values: Sequence[Struct]) -> bytes:
+    """Values as JSON, each with a newline at its end.
+
+    Raises:
+        DecodeError: a value in one of them is not JSON.
+    """
+    try:
+        return _encoder.encode_lines(values)
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise DecodeError(f"not a JSON value: {exc}") from exc
 
@@ -120,13 +127,7 @@ def pack_instances(instances: Instances) -> Instances:
         return instances if isinstance(instances, dict) else dict(instances.items())
     if isinstance(instances, dict):
         instances = OpenInstances((), instances)
-    inline: dict[int, Instance] = {}
-    new: dict[_ShapeKey, list[Instance]] = {}
-    for number, instance in sorted(instances.changed.items()):
-        if _is_plain(instance.captured) and _is_plain(instance.noted):
-            new.setdefault(_shape_key(instance), []).append(instance)
-        else:
-            inline[number] = instance
+    inline, new = _by_shape(instances.changed)
     if not new and not instances.gone and all(map(instances.is_intact, instances.blocks)):
         return instances
     blocks: list[InstanceBlock] = []
@@ -145,6 +146,40 @@ def pack_instances(instances: Instances) -> Instances:
     return OpenInstances(tuple(blocks), inline)
 
 
+def _by_shape(instances: dict[int, Instance]) -> tuple[dict[int, Instance], dict[_ShapeKey, list[Instance]]]:
+    """Those of the instances that stay inline, and the others by shape; each by number."""
+    alike: list[Instance] = []
+    by_shape: dict[_ShapeKey, list[Instance]] = {}
+    captured: tuple[LeafName, ...] = ()
+    noted: tuple[LeafName, ...] = ()
+    status: Status | None = None
+    sent: Sent | None = None
+    for _, instance in sorted(instances.items()):
+        # Mostly it has the shape of the one before it: a comparison takes less time than making a key.
+        if (
+            instance.status is not status
+            or not (instance.sent is sent or _are_alike(instance.sent, sent))
+            or (*instance.captured,) != captured
+            or (*instance.noted,) != noted
+        ):
+            status, sent = instance.status, instance.sent
+            captured, noted = tuple(instance.captured), tuple(instance.noted)
+            alike = by_shape.setdefault(_shape_key(instance), [])
+        alike.append(instance)
+    inline: dict[int, Instance] = {}
+    new: dict[_ShapeKey, list[Instance]] = {}
+    for key, alike in by_shape.items():
+        if all(_is_plain(column) for column in _columns(key[1], key[2], alike)):
+            new[key] = alike
+            continue
+        for instance in alike:
+            if _is_plain(instance.captured.values()) and _is_plain(instance.noted.values()):
+                new.setdefault(key, []).append(instance)
+            else:
+                inline[instance.number] = instance
+    return dict(sorted(inline.items())), new
+
+
 _ShapeKey: TypeAlias = tuple[Status, tuple[LeafName, ...], tuple[LeafName, ...], bytes]
 
 
@@ -153,8 +188,28 @@ def _shape_key(shape: Instance | InstanceBlock) -> _ShapeKey:
     return shape.status, tuple(shape.captured), tuple(shape.noted), sent
 
 
-def _is_plain(held: dict[LeafName, Holding]) -> bool:
-    return all(type(one) is int for one in held.values())
+def _are_alike(one: Sent | None, other: Sent | None) -> bool:
+    """True if both have the same bytes for sure. Equal params need not: 1 is equal to 1.0."""
+    if one is None or other is None:
+        return one is other
+    return (one.params is other.params or not (one.params or other.params)) and one == other
+
+
+def _is_plain(held: Iterable[Holding]) -> bool:
+    return {*map(type, held)} <= _PLAIN
+
+
+_PLAIN = {int}
+
+
+def _columns(
+    captured: Iterable[LeafName], noted: Iterable[LeafName], instances: Sequence[Instance]
+) -> Iterator[list[Holding]]:
+    """What the leaves of instances of one shape hold, leaf by leaf."""
+    for leaf in captured:
+        yield [one.captured[leaf] for one in instances]
+    for leaf in noted:
+        yield [one.noted[leaf] for one in instances]
 
 
 def _new_block(
@@ -169,16 +224,20 @@ def _new_block(
 
 def _changed_block(block: InstanceBlock, removed: list[int], added: Sequence[Instance]) -> InstanceBlock:
     """A block without the instances at ``removed``, with those ``added``, which have its shape."""
-    lines = _Lines(block)
+    lines = ChangedLines(block)
     columns = [[*one] for one in (*block.captured.values(), *block.noted.values())]
     for at in reversed(removed):
         lines.remove(at)
         for column in columns:
             del column[at]
+    if added and (not lines.keys or lines.keys[-1] < added[0].number):
+        lines.extend([one.number for one in added], encode_lines([_bare(one) for one in added]))
+        for column, more in zip(columns, _columns(block.captured, block.noted, added), strict=True):
+            column.extend(more)  # type: ignore[arg-type]  # all are plain
+        added = ()
     for instance in added:
         at = bisect(lines.keys, instance.number)
-        bare = replace(instance, captured={}, noted={}, sent=None)
-        lines.insert(at, instance.number, encode_value(bare))
+        lines.insert(at, instance.number, encode_value(_bare(instance)))
         for column, ref in zip(columns, _plain_refs(instance), strict=True):
             column.insert(at, ref)
     changed = _Instances(lines.keys, pieces=tuple(lines.pieces), lines=lines.lines)
@@ -188,6 +247,11 @@ def _changed_block(block: InstanceBlock, removed: list[int], added: Sequence[Ins
     return changed
 
 
+def _bare(instance: Instance) -> Instance:
+    """An instance without what the columns of its block have."""
+    return replace(instance, captured={}, noted={}, sent=None)
+
+
 def _plain_refs(instance: Instance) -> Iterator[Ref]:
     for held in (instance.captured, instance.noted):
         for ref in held.values():
@@ -195,68 +259,13 @@ def _plain_refs(instance: Instance) -> Iterator[Ref]:
                 yield ref
 
 
-class _Lines(Generic[K]):
-    """The keys and lines of a block while it is changed: ``pieces``, or ``lines`` once they must be split."""
-
-    def __init__(self, block: Block[K, Any]) -> None:
-        self._block = block
-        self._changes = 0
-        self.keys = [*block.keys]
-        self.pieces = [*block.pieces] if block.keys else []
-        self.lines: list[bytes] | None = None
-
-    def remove(self, at: int) -> None:
-        """Remove the line at a place."""
-        found = self._locate(at)
-        if found is None:
-            del self.split()[at]
-        else:
-            number, start, end = found
-            piece = self.pieces[number]
-            self.pieces[number : number + 1] = filter(None, (piece[:start], piece[end:]))
-        del self.keys[at]
-
-    def insert(self, at: int, key: K, line: bytes) -> None:
-        """Insert a line at a place."""
-        is_last = self.lines is None and at == len(self.keys)
-        found = None if is_last else self._locate(at)
-        if is_last:
-            self.pieces.append(line + b"\n")
-        elif found is None:
-            self.split().insert(at, line)
-        else:
-            number, start, _ = found
-            piece = self.pieces[number]
-            self.pieces[number : number + 1] = filter(None, (piece[:start], line + b"\n", piece[start:]))
-        if len(self.pieces) > _MOST_PIECES:
-            self.pieces = [b"".join(self.pieces)]
-        self.keys.insert(at, key)
-
-    def _locate(self, at: int) -> tuple[int, int, int] | None:
-        """The place in the pieces of the line at a place; None if the lines are, or should be, split."""
-        self._changes += 1
-        if self.lines is not None or self._changes > _MANY:
-            return None
-        begin = self._block.begin(self.keys[at])
-        if begin is None:
-            return None
-        return locate(self.pieces, begin)
-
-    def split(self) -> list[bytes]:
-        """The lines, one by one."""
-        if self.lines is None:
-            self.lines = split_lines(self.pieces, len(self.keys)) if self.pieces else []
-            self.pieces = []
-        return self.lines
-
-
 def pack_seen(seen: LatestEvents) -> LatestEvents:
     """The latest events of triggers in the form in which they are stored."""
     if isinstance(seen, dict):
         if len(seen) <= MOST_INLINE:
             return seen
-        seen = LazyEvents((), seen)
-    elif len(seen) <= MOST_INLINE:
+        return _new_events([*seen], seen)
+    if len(seen) <= MOST_INLINE:
         return dict(seen.items())
     return _pack_events(seen, lambda keys, _: len(keys))
 
@@ -266,24 +275,31 @@ def pack_kept(kept: EarlierEvents) -> EarlierEvents:
     if isinstance(kept, dict):
         if len(kept) <= MOST_INLINE:
             return kept
-        kept = LazyEvents((), kept)
-    elif len(kept) <= MOST_INLINE:
+        return _new_events(sorted(kept, key=None if min(kept) >= 0 else place_of), kept)
+    if len(kept) <= MOST_INLINE:
         return dict(kept.items())
     return _pack_events(kept, lambda keys, ref: bisect(keys, place_of(ref), key=place_of))
+
+
+def _new_events(keys: list[K], events: dict[K, Arrival]) -> LazyEvents[K]:
+    """Events in one block, in the order of ``keys``."""
+    arrivals = [events[key] for key in keys]
+    refs = [arrival.offset for arrival in arrivals]
+    return LazyEvents((_Arrivals(keys, refs, pieces=(encode_lines(arrivals),)),))
 
 
 def _pack_events(events: LazyEvents[K], place: Callable[[list[K], K], int]) -> LazyEvents[K]:
     """Events in one block, in which ``place`` gives the index of a new key among the others."""
     if not events.changed and not events.gone:
         return events
-    (block,) = events.blocks or (_Arrivals([], []),)
+    (block,) = events.blocks
     # A key that was deleted and came again keeps its place.
-    lines, refs = _Lines(block), [*block.refs]
+    lines, refs = ChangedLines(block), [*block.refs]
     for key in events.gone - events.changed.keys():
         at = lines.keys.index(key)
         lines.remove(at)
         del refs[at]
-    known = lines.keys if len(events.changed) < _MANY else set(lines.keys)
+    known = lines.keys if len(events.changed) < MANY else set(lines.keys)
     for key, arrival in events.changed.items():
         line = encode_value(arrival)
         if key in known:

@@ -1,0 +1,81 @@
+"""The lines of a block while it is changed: as few of them as possible are split from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+from triggerstream.core.lazy import Block, locate, split_lines
+
+_MOST_PIECES = 64
+"""Pieces of a block's lines before they are joined: with each event, a state in memory may add one."""
+
+MANY = 8
+"""Number of keys to look up from which on making a set first takes less time than searching the list."""
+
+K = TypeVar("K")
+
+
+class ChangedLines(Generic[K]):
+    """The keys and lines of a block while it is changed: ``pieces``, or ``lines`` once they must be split."""
+
+    def __init__(self, block: Block[K, Any]) -> None:
+        self._block = block
+        self._changes = 0
+        self.keys = [*block.keys]
+        self.pieces = [*block.pieces] if block.keys else []
+        self.lines: list[bytes] | None = None
+
+    def remove(self, at: int) -> None:
+        """Remove the line at a place."""
+        found = self._locate(at)
+        if found is None:
+            del self.split()[at]
+        else:
+            number, start, end = found
+            piece = self.pieces[number]
+            self.pieces[number : number + 1] = filter(None, (piece[:start], piece[end:]))
+        del self.keys[at]
+
+    def insert(self, at: int, key: K, line: bytes) -> None:
+        """Insert a line at a place."""
+        is_last = self.lines is None and at == len(self.keys)
+        found = None if is_last else self._locate(at)
+        if is_last:
+            self.pieces.append(line + b"\n")
+        elif found is None:
+            self.split().insert(at, line)
+        else:
+            number, start, _ = found
+            piece = self.pieces[number]
+            self.pieces[number : number + 1] = filter(None, (piece[:start], line + b"\n", piece[start:]))
+        if len(self.pieces) > _MOST_PIECES:
+            self.pieces = [b"".join(self.pieces)]
+        self.keys.insert(at, key)
+
+    def extend(self, keys: Sequence[K], lines: bytes) -> None:
+        """Append the lines of several keys, each with a newline at its end."""
+        if self.lines is None:
+            self.pieces.append(lines)
+            if len(self.pieces) > _MOST_PIECES:
+                self.pieces = [b"".join(self.pieces)]
+        else:
+            self.lines += split_lines((lines,), len(keys))
+        self.keys += keys
+
+    def _locate(self, at: int) -> tuple[int, int, int] | None:
+        """The place in the pieces of the line at a place; None if the lines are, or should be, split."""
+        self._changes += 1
+        if self.lines is not None or self._changes > MANY:
+            return None
+        begin = self._block.begin(self.keys[at])
+        if begin is None:
+            return None
+        return locate(self.pieces, begin)
+
+    def split(self) -> list[bytes]:
+        """The lines, one by one."""
+        if self.lines is None:
+            self.lines = split_lines(self.pieces, len(self.keys)) if self.pieces else []
+            self.pieces = []
+        return self.lines
