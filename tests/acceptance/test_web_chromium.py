@@ -230,8 +230,10 @@ async def every_page(seen: Watched, url: str, shop: Shop) -> None:
         assert not wide, f"{label} is wider than the screen"
     assert await page.locator("svg").count() >= 1
     await seen.open(f"{url}/")
-    rows = await page.locator("tbody tr").count()
-    assert rows == shop.app.partitions
+    partitions = page.locator("section", has=page.get_by_role("heading", name="Partitions", exact=True))
+    assert await partitions.locator("tbody tr").count() == shop.app.partitions
+    owners = page.locator("section", has=page.get_by_role("heading", name="Owners", exact=True))
+    assert await owners.locator("tbody tr").count() == len(shop.webs)
 
 
 async def search(seen: Watched, url: str) -> None:

@@ -193,7 +193,7 @@ async def test_newer_schema_is_refused(tmp_path: Path) -> None:
     said = await refusals(tmp_path)
     assert len(set(said)) == 1
     assert said[0].endswith(
-        "triggerstream.db: has schema 7, of a newer triggerstream; this one knows 3 at most: upgrade it"
+        "triggerstream.db: has schema 7, of a newer triggerstream; this one knows 4 at most: upgrade it"
     )
 
 

@@ -321,7 +321,8 @@ def test_a_state_whose_bytes_do_not_tell_is_decoded_and_found_the_same(history: 
     rules = world.rules
     for name, one in world.states.items():
         value = states.encode(with_exact_due(rules, one))
-        other = json.dumps(dict(reversed(json.loads(value).items()))).encode()
+        head, *lines = value.split(b"\n", 1)
+        other = b"\n".join((json.dumps(dict(reversed(json.loads(head).items()))).encode(), *lines))
         assert states.read_header(other) is None
         scans = Scan(rules, scanned=-1), Scan(rules, scanned=-1)
         for scan, form in zip(scans, (value, other), strict=True):

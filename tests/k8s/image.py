@@ -1,8 +1,8 @@
 """The image without a container engine: the Containerfile is carried out in folders.
 
 What comes of it is run in a root of its own, which it sees read-only beside a /tmp and its volume, as the
-image's numeric user, without privileges. The base is this machine's Python, under /usr/local as in the
-base image.
+image's numeric user, without privileges. The base is a Python of this machine, under /usr/local as in the
+base image. It has a program named `python`, as there; Debian's has none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from tests.k8s.rendering import MANIFESTS, ROOT
@@ -30,6 +31,20 @@ _TOOLS = ("unshare", "setpriv", "chroot", "mount")
 _INSTALL_TIMEOUT_S = 600
 
 
+@cache
+def _prefix() -> Path | None:
+    """The prefix of a Python of this version that has a program named `python`; None if there is none."""
+    found = [Path(sys.base_prefix)]
+    if (other := shutil.which("python")) is not None:
+        asked = [other, "-c", "import sys; print(*sys.version_info[:2], sys.base_prefix)"]
+        major, minor, prefix = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split(
+            maxsplit=2
+        )
+        if (int(major), int(minor)) == sys.version_info[:2]:
+            found.append(Path(prefix.strip()))
+    return next((prefix for prefix in found if (prefix / "bin" / "python").exists()), None)
+
+
 def missing() -> str | None:
     """What this machine lacks to run the image, or None."""
     if sys.platform != "linux" or os.geteuid() != 0:
@@ -37,6 +52,8 @@ def missing() -> str | None:
     for tool in _TOOLS:
         if shutil.which(tool) is None:
             return f"`{tool}` on the PATH"
+    if _prefix() is None:
+        return "a Python {}.{} with a program named `python`".format(*sys.version_info)
     tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
     return "a mount namespace: the system grants none" if tried.returncode else None
 
@@ -179,7 +196,7 @@ def _mounts(root: Path, *, read_only: bool) -> list[str]:
     """The machine's system, and its Python where an image has it. The mounts go with the namespace."""
     lines = ["set -e", f"mount --bind {root} {root}"]
     lines += [f"mount --rbind /{name} {root}/{name}" for name in _OF_THE_MACHINE]
-    lines.append(f"mount --bind {sys.base_prefix} {root}/{_PYTHON}")
+    lines.append(f"mount --bind {_prefix()} {root}/{_PYTHON}")
     if read_only:
         lines += [f"mount -o remount,bind,ro {root}/{name}" for name in ("usr", "etc", _PYTHON)]
     return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from triggerstream.core.answers import OwnerRow
@@ -58,3 +59,36 @@ async def test_the_topic_is_read_once_for_pages_that_follow_each_other_and_again
     assert await owners.rows() == [row(0)]
     assert await owners.rows() == [row(0)]
     assert len(reads) == 1
+
+
+async def test_a_page_does_not_wait_for_a_topic_that_is_not_read_soon() -> None:
+    answer = asyncio.Event()
+
+    async def read() -> Sequence[Claim]:
+        await answer.wait()
+        return [claim(1, 0)]
+
+    owners = RecentOwners(read)
+    async with asyncio.timeout(30):
+        assert await owners.rows() == []
+        answer.set()
+        while await owners.rows() != [row(0)]:
+            pass
+
+
+async def test_a_reading_of_the_topic_ends_with_the_pages() -> None:
+    ended = False
+
+    async def read() -> Sequence[Claim]:
+        nonlocal ended
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended = True
+        return []
+
+    owners = RecentOwners(read)
+    assert await owners.rows() == []
+    await owners.close()
+    assert ended
+    await owners.close()

@@ -13,6 +13,9 @@ from triggerstream.wire.claims import Claim
 
 _FRESH_S = 5.0
 """A page that is refreshed all the time does not read the topic each time."""
+_WAIT_S = 0.5
+"""A page waits so long at most: to read the topic takes seconds where the clients prove themselves, and much
+longer while no broker answers. The other workers wait 2 s for a page."""
 
 
 def owner_rows(claims: Iterable[Claim]) -> list[OwnerRow]:
@@ -43,15 +46,27 @@ class RecentOwners:
         self._read = read
         self._rows: list[OwnerRow] = []
         self._due = 0.0
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
 
     async def rows(self) -> list[OwnerRow]:
-        """The owners; those of before if they cannot be read."""
-        async with self._reading:
-            if time.monotonic() >= self._due:
-                try:
-                    self._rows = owner_rows(await self._read())
-                except LogError:
-                    return self._rows
-                self._due = time.monotonic() + _FRESH_S
-            return self._rows
+        """The owners; those of before if they cannot be read, or not at once."""
+        if self._reading is None and time.monotonic() >= self._due:
+            self._reading = asyncio.create_task(self._refresh())
+        if self._reading is not None:
+            await asyncio.wait([self._reading], timeout=_WAIT_S)
+        return self._rows
+
+    async def _refresh(self) -> None:
+        try:
+            self._rows = owner_rows(await self._read())
+            self._due = time.monotonic() + _FRESH_S
+        except LogError:
+            pass  # the next page asks again
+        finally:
+            self._reading = None
+
+    async def close(self) -> None:
+        """End a reading that is under way."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])

@@ -144,6 +144,7 @@ class WorkerInspector:
         """Close the indexes, after the partitions are closed."""
         for number in list(self._indexed):
             self._let_go(number)
+        await self._owners.close()
         await self._reader.close()
 
     def note(self, partition: Partition, sessions: Iterable[SessionId]) -> None:
