@@ -22,7 +22,7 @@ from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
 from triggerstream.adapters.kafka.reader import KafkaReader
-from triggerstream.adapters.kafka.records import committed_extents
+from triggerstream.adapters.kafka.records import readable_extents
 from triggerstream.adapters.kafka.replay import KafkaRecords
 from triggerstream.adapters.kafka.snapshots import snapshot_of
 from triggerstream.adapters.kafka.topics import Topics, create
@@ -563,7 +563,7 @@ class KafkaPlace(PartitionedPlace):
         places = [TopicPartition(topic, 0) for topic in self.topics.all()]
         async with asyncio.timeout(30):
             while True:
-                stable = await committed_extents(self._read._started(), places)  # noqa: SLF001 - started anyway
+                stable = await readable_extents(self._read._started(), places)  # noqa: SLF001 - started anyway
                 high = await self._uncommitted.end_offsets(places)
                 if all(stable[place][1] == high[place] for place in places):
                     return

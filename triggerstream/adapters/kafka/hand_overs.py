@@ -11,7 +11,7 @@ from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.group import group_commits
 from triggerstream.adapters.kafka.progress import reached_in, topic_in
-from triggerstream.adapters.kafka.records import committed_extents, read_range
+from triggerstream.adapters.kafka.records import read_range, readable_extents
 from triggerstream.adapters.kafka.topics import Topics, bridge_group
 from triggerstream.core.answers import HandOver, HandOverState
 from triggerstream.core.commands import Command, Decision
@@ -65,7 +65,7 @@ async def _unconfirmed(
         # Its client is connected; a page that is refreshed should not connect again each time.
         topic = (await describe(reader._client, [place.topic])).topics.get(place.topic)  # noqa: SLF001 - nothing public
         high = (await uncommitted.end_offsets([place]))[place]
-    first, end = (await committed_extents(reader, [place]))[place]
+    first, end = (await readable_extents(reader, [place]))[place]
     if topic is None or topic_in(at.metadata) not in {"", topic.id} or not first <= at.offset <= high:
         return f"the offset of the group {group} belongs to no record of {place.topic}"
     found = UnconfirmedCommands(reached=reached_in(at.offset, at.metadata))

@@ -17,7 +17,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from triggerstream.adapters.kafka.cluster import Cluster, Topic, describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
-from triggerstream.adapters.kafka.records import POLL_MS, committed_extents, read_range
+from triggerstream.adapters.kafka.records import POLL_MS, read_range, readable_extents
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
@@ -178,7 +178,7 @@ async def newest_marks(
 async def _filled(reader: AIOKafkaConsumer, topic: Topic) -> list[int]:
     """The non-empty partitions of ``topic``."""
     places = [TopicPartition(topic.name, partition) for partition in range(topic.partitions)]
-    extents = await committed_extents(reader, places)
+    extents = await readable_extents(reader, places)
     return [place.partition for place, (first, end) in extents.items() if first < end]
 
 
@@ -187,7 +187,7 @@ async def newest_mark(reader: AIOKafkaConsumer, place: TopicPartition) -> Checkp
 
     It is searched backwards from the first open transaction, or the end.
     """
-    first, end = (await committed_extents(reader, [place]))[place]
+    first, end = (await readable_extents(reader, [place]))[place]
     window = _WINDOW
     while end > first:
         begin = max(first, end - window)

@@ -21,7 +21,7 @@ from triggerstream.adapters.kafka.group import group_commits, group_offsets
 from triggerstream.adapters.kafka.layout import newest_mark
 from triggerstream.adapters.kafka.records import STUCK_READ_S, read_range, reader_of
 from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
-from triggerstream.adapters.kafka.sending import Entry, send
+from triggerstream.adapters.kafka.sending import Entry, send_all
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.adapters.kafka.transaction_ends import first_event, is_aborted_across, last_ended
@@ -241,7 +241,7 @@ class KafkaAppender:
             producer = await asyncio.shield(self._starting)
         signed = (self._connection.signed(self._app, record) for record in records)
         async with translate_errors("the log did not take records"):
-            return await send(producer, self._topic, partition, signed)
+            return await send_all(producer, partition, [(self._topic, signed)])
 
     async def close(self) -> None:
         """Close the connections."""

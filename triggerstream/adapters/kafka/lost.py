@@ -8,7 +8,7 @@ from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.deadletters import read_dead_letter
-from triggerstream.adapters.kafka.records import committed_extents, read_range, reader_of
+from triggerstream.adapters.kafka.records import read_range, readable_extents, reader_of
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId
@@ -45,7 +45,7 @@ class LostRanges:
         place = TopicPartition(self._dead_letters, self._partition)
         found: list[LostRange] = []
         async with reader_of(self._connection, place.topic) as reader:
-            begin, end = (await committed_extents(reader, [place]))[place]
+            begin, end = (await readable_extents(reader, [place]))[place]
             async with aclosing(read_range(reader, place, begin, end)) as read:
                 async for records, _ in read:
                     for record in records:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from triggerstream.adapters.kafka.cluster import describe
-from triggerstream.adapters.kafka.connection import Connection, gather_all, translate_errors
-from triggerstream.adapters.kafka.records import POLL_MS, read_range
+from triggerstream.adapters.kafka.connection import Connection, translate_errors
+from triggerstream.adapters.kafka.records import read_range, readable_extents, reader_of
+from triggerstream.adapters.kafka.sending import Entry, send_all
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics
 from triggerstream.core.errors import LogError
@@ -63,7 +63,7 @@ class KafkaOwnersTopic:
         """Append ``entries``; the offset after the last."""
         if not entries:
             return 0
-        topic = self._place.topic
+        topic, records = self._place.topic, [Entry(id_.encode(), value) for id_, value in entries]
         async with self._appending:
             try:
                 async with translate_errors(f"{topic} did not take a claim", timeout_s=TIMEOUT_S):
@@ -71,7 +71,7 @@ class KafkaOwnersTopic:
                         producer = self._connection.producer()
                         await self._connection.start(producer)
                         self._producer = producer
-                    return await _send(self._producer, self._place, entries)
+                    return await send_all(self._producer, PARTITION, [(topic, records)])
             except BaseException:
                 await self.close()
                 raise
@@ -91,15 +91,10 @@ class KafkaOwnersTopic:
     async def _read(self, end: int | None) -> Mapping[OwnerId, Claim]:
         """The claims below ``end``, or to the high watermark. Nothing transactional is written there."""
         place, newest = self._place, dict[OwnerId, Claim | None]()
-        reader = self._connection.reader(wait_ms=POLL_MS, committed=False)
-        async with translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
-            await self._connection.start(reader)
-        try:
-            async with translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
-                begin = (await reader.beginning_offsets([place]))[place]
-                if end is None:
-                    end = (await reader.end_offsets([place]))[place]
-            async with aclosing(read_range(reader, place, begin, end)) as found:
+        async with reader_of(self._connection, place.topic, committed=False) as reader:
+            begin, high_watermark = (await readable_extents(reader, [place]))[place]
+            to = high_watermark if end is None else end
+            async with aclosing(read_range(reader, place, begin, to)) as found:
                 async for records, _ in found:
                     for record in records:
                         try:
@@ -107,8 +102,6 @@ class KafkaOwnersTopic:
                         except UnicodeDecodeError:
                             continue  # no transactional id
                         newest[id_] = None if record.value is None else decode_claim(id_, record.value)
-        finally:
-            await stop(reader)
         return {id_: claim for id_, claim in newest.items() if claim is not None}
 
     async def close(self) -> None:
@@ -116,26 +109,6 @@ class KafkaOwnersTopic:
         producer, self._producer = self._producer, None
         if producer is not None:
             await stop(producer)
-
-
-async def _send(
-    producer: AIOKafkaProducer, place: TopicPartition, entries: Sequence[tuple[OwnerId, bytes | None]]
-) -> int:
-    """Send ``entries``, in one batch if they fit; the offset after the last."""
-    batch, sent = producer.create_batch(), []
-    for id_, value in entries:
-        if batch.append(timestamp=None, key=id_.encode(), value=value) is None:
-            sent.append((await _sent(producer, batch, place), batch.record_count()))
-            batch = producer.create_batch()
-            batch.append(timestamp=None, key=id_.encode(), value=value)
-    sent.append((await _sent(producer, batch, place), batch.record_count()))
-    answers = await gather_all(future for future, _ in sent)
-    ends: list[int] = [at.offset + count for at, (_, count) in zip(answers, sent, strict=True)]
-    return max(ends)
-
-
-async def _sent(producer: AIOKafkaProducer, batch: Any, place: TopicPartition) -> Any:  # noqa: ANN401 - untyped
-    return await producer.send_batch(batch, place.topic, partition=place.partition)
 
 
 async def read_owners(connection: Connection, app: AppId) -> Sequence[Claim]:

@@ -12,7 +12,7 @@ from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.layout import Layout, newest_marks
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.reader import KafkaReader
-from triggerstream.adapters.kafka.records import committed_extents, first_record, read_range, record_of
+from triggerstream.adapters.kafka.records import first_record, read_range, readable_extents, record_of
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import ConfigError, DecodeError, UsageError
 from triggerstream.core.events import ConfigApplied
@@ -82,7 +82,7 @@ async def _follow(
     configurations: ConfigurationCache,
 ) -> PartitionConfiguration:
     """The configuration in force at the end of a partition, once its owner has folded everything."""
-    first, end = (await committed_extents(reader, [place]))[place]
+    first, end = (await readable_extents(reader, [place]))[place]
     lost = LostRanges(connection, app, place.partition)
     standing = PartitionConfiguration()
     begin = first

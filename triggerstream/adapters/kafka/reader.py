@@ -19,9 +19,9 @@ from triggerstream.adapters.kafka.layout import fewest_partitions, marked_partit
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import (
     POLL_MS,
-    committed_extents,
     read_range,
     read_ranges,
+    readable_extents,
     record_of,
 )
 from triggerstream.adapters.kafka.stopping import stop
@@ -309,7 +309,7 @@ class KafkaReader:
 
     async def _first_of_each(self, topic: str, begins: Mapping[int, int], limit: int) -> list[Any]:
         """The first ``limit`` records, or some more, of each partition from its begin on."""
-        extents = await committed_extents(self._started(), [TopicPartition(topic, n) for n in begins])
+        extents = await readable_extents(self._started(), [TopicPartition(topic, n) for n in begins])
         ranges = {
             place: (max(begins[place.partition], first), end) for place, (first, end) in extents.items()
         }
@@ -319,7 +319,7 @@ class KafkaReader:
     async def _extent(self, topic: str, partition: int) -> tuple[int, int]:
         await self._opened()
         place = TopicPartition(topic, partition)
-        return (await committed_extents(self._started(), [place]))[place]
+        return (await readable_extents(self._started(), [place]))[place]
 
     async def _opened(self) -> None:
         async with self._opening:

@@ -59,13 +59,15 @@ async def stable_ends(connection: Connection, places: Sequence[TopicPartition]) 
 
 
 @asynccontextmanager
-async def reader_of(connection: Connection, topic: str) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer for :func:`read_range`, started; it belongs to no group.
+async def reader_of(
+    connection: Connection, topic: str, *, committed: bool = True
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer for :func:`read_range`, started; it belongs to no group. See ``Connection.reader``.
 
     Raises:
         LogError: the cluster cannot be reached; the message names ``topic``.
     """
-    reader = connection.reader(wait_ms=POLL_MS)
+    reader = connection.reader(wait_ms=POLL_MS, committed=committed)
     async with translate_errors(f"cannot read {topic}", timeout_s=TIMEOUT_S):
         await connection.start(reader)
     try:
@@ -74,10 +76,12 @@ async def reader_of(connection: Connection, topic: str) -> AsyncIterator[AIOKafk
         await stop(reader)
 
 
-async def committed_extents(
+async def readable_extents(
     reader: AIOKafkaConsumer, places: Sequence[TopicPartition]
 ) -> dict[TopicPartition, tuple[int, int]]:
-    """The first offset of each of ``places``, and the end of what can be read: the last stable offset.
+    """The first offset of each of ``places``, and the end of what ``reader`` can read.
+
+    To a reader of committed records this is the last stable offset, to any other the high watermark.
 
     Raises:
         LogError: no answer, or an error.
@@ -85,7 +89,6 @@ async def committed_extents(
     topics = ", ".join(sorted({place.topic for place in places}))
     async with translate_errors(f"cannot read {topics}", timeout_s=TIMEOUT_S):
         begins = await reader.beginning_offsets(places)
-        # To a reader of committed records, the end is where the first open transaction begins.
         ends = await reader.end_offsets(places)
     return {place: (begins[place], ends[place]) for place in places}
 

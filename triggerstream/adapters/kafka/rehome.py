@@ -11,7 +11,7 @@ from aiokafka.errors import ProducerFenced
 
 from triggerstream.adapters.kafka.connection import Connection, gather_all, translate_errors
 from triggerstream.adapters.kafka.layout import Layout, layout_of
-from triggerstream.adapters.kafka.records import committed_extents, read_range, reader_of, record_of
+from triggerstream.adapters.kafka.records import read_range, readable_extents, reader_of, record_of
 from triggerstream.adapters.kafka.stopping import retrieve_error, stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
 from triggerstream.core import advice
@@ -137,7 +137,7 @@ async def _records(
     reader: AIOKafkaConsumer, place: TopicPartition, *, begin: int = 0
 ) -> AsyncGenerator[list[Any]]:
     """The committed records of ``place`` from ``begin`` to its current end, in chunks."""
-    first, end = (await committed_extents(reader, [place]))[place]
+    first, end = (await readable_extents(reader, [place]))[place]
     async with aclosing(read_range(reader, place, max(begin, first), end, most=_PIECE)) as found:
         async for records, _ in found:
             yield records

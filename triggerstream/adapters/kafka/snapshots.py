@@ -11,7 +11,7 @@ from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaLedger
-from triggerstream.adapters.kafka.records import committed_extents, first_record, reader_of
+from triggerstream.adapters.kafka.records import first_record, readable_extents, reader_of
 from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
@@ -77,7 +77,7 @@ async def _has_events(connection: Connection, place: TopicPartition, begin: int,
     """True if there is a record from ``begin`` to before ``end``, also one that cannot be read yet."""
     async with reader_of(connection, place.topic) as reader:
         try:
-            _, stable = (await committed_extents(reader, [place]))[place]
+            _, stable = (await readable_extents(reader, [place]))[place]
             return stable < end or await first_record(reader, place, begin, end) is not None
         except LogError:
             return True
