@@ -31,6 +31,7 @@ from aiokafka.protocol.transaction import (
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.ends import PartitionEnds
 from triggerstream.adapters.kafka.protocol import Call
+from triggerstream.adapters.kafka.records import extents
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.claims import FencedOwner
@@ -93,32 +94,31 @@ class KafkaFencing:
             return await asyncio.gather(*(_fenced(client, id_, limit) for id_ in ids))
 
     async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:
-        # Not the questions of the process: a partition that is away holds up all who ask with it.
-        ends = PartitionEnds(self._connection)
+        places = [place for number in partitions for place in own_places(self._topics, number)]
+        if not places:
+            return set()
         try:
             async with asyncio.timeout(within_s + _ASK_S):
-                return await self._readable(ends, partitions, within_s)
+                left = await self._unreadable(places, within_s)
         except TimeoutError:
             return set()  # one of them is away, and nothing is known of the others
-        finally:
-            await ends.close()
+        return set(partitions) - {place.partition for place in left}
 
-    async def _readable(
-        self, ends: PartitionEnds, partitions: Collection[int], within_s: float
-    ) -> Collection[int]:
+    async def _unreadable(self, places: list[TopicPartition], within_s: float) -> list[TopicPartition]:
+        """Those of ``places`` whose records of now cannot all be read by then. Others may write on."""
+        # Not the questions of the process: a partition that is away holds up all who ask with it.
         loop, wait_s = asyncio.get_running_loop(), _RETRY_S
         deadline = loop.time() + within_s
-        left = {place: None for number in partitions for place in own_places(self._topics, number)}
-        first = await ends.of(left) if left else {}
-        found = first
-        # Others may write on: what counts is the end that each had at first.
-        while left := {place: None for place in left if found[place].stable < first[place].end}:
-            if loop.time() > deadline:
-                break
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, _LONGEST_RETRY_S)
-            found = await ends.of(left)
-        return set(partitions) - {place.partition for place in left}
+        async with translate_errors("the log's end is not known"):
+            ends = await extents(self._connection, places)
+            async with self._connection.running(self._connection.reader()) as reader:
+                while True:
+                    stable = await reader.end_offsets(places)
+                    places = [place for place in places if stable[place] < ends[place][1]]
+                    if not places or loop.time() > deadline:
+                        return places
+                    await asyncio.sleep(wait_s)
+                    wait_s = min(wait_s * 2, _LONGEST_RETRY_S)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -327,13 +327,9 @@ class TransactionGroup:
 
     async def _settled(self, partitions: Collection[int]) -> None:
         """Return once no transaction is open in the topics of ``partitions``."""
-        # Not the one of the process: a partition that is away holds up all who ask with it.
-        fencing, rest = KafkaFencing(self._connection, self._app), set(partitions)
-        try:
-            while rest:
-                rest -= set(await fencing.readable(rest, within_s=_SETTLED_S))
-        finally:
-            await fencing.close()
+        rest = set(partitions)
+        while rest:
+            rest -= set(await self._fencing.readable(rest, within_s=_SETTLED_S))
 
     async def _return(self, shared: SharedProducer, checkpoint: QueuedCheckpoint) -> None:
         """Put a checkpoint back once its partition is there again and has no open transaction."""
