@@ -13,7 +13,7 @@ from triggerstream.core.ids import AppId
 _READ_AT_ONCE = 1_000
 _READ_S = 0.05
 _DOUBLES_S = 1.0
-"""How long to look for more commands after the last that is due."""
+"""Time in which more commands may come after the last one that is due."""
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ APP = AppId("bench")
 TASKS = json.dumps({"t_report": {"after": ["t1", "t2", "t3", "t4"], "run": "bench.tasks.report"}})
 EVENTS_A_SESSION = 4
 SESSIONS_AT_ONCE = 500
-"""How many sessions' events lie interleaved in the log."""
+"""Number of sessions whose events lie interleaved in the log."""
 
 
 class _Executor:

@@ -17,7 +17,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from tests.benchmarks.journal import Fields, Journal
-from tests.benchmarks.kafka_cluster import cluster, quiet, say, say_load
+from tests.benchmarks.kafka_cluster import cluster, quiet, say, say_load, say_skipped
 from tests.benchmarks.kafka_runs import Run, run_once
 from tests.benchmarks.loads import Bursts, Load, Returning, Scattered
 from tests.benchmarks.peers.contenders import COMMIT_MS, FAUST, PLAIN, WORKER, Contender, kafka_streams, quix
@@ -103,7 +103,7 @@ def compare(comparison: Comparison, journal: Journal) -> list[Row]:
     try:
         return rows_of(possible, measure(possible, journal))
     except KafkaUnavailableError as exc:
-        say(f"SKIPPED, nothing of Kafka is measured: {exc}")
+        say_skipped(exc)
         return []
 
 
@@ -220,7 +220,7 @@ def rows_of(comparison: Comparison, rounds: Rounds) -> list[Row]:
 
 
 def _ratios(comparison: Comparison, first: str, peer: str, pairs: list[tuple[Run, Run]]) -> list[Row]:
-    """How many events the first does in the time, or CPU time, of one of the peer's."""
+    """Rows with the events that ``first`` folds in the time, and in the CPU time, of one of ``peer``."""
     events, said = comparison.load.events, f"{comparison.part}: {first}"
     rows = []
     for unit, times in (

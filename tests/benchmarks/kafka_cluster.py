@@ -6,10 +6,12 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from tests.benchmarks.rows import Row
 from tests.support.environment import CLUSTER
 from tests.support.kafka.server import KafkaServer, KafkaUnavailableError, missing
 
@@ -32,6 +34,26 @@ def cluster(folder: Path) -> Iterator[str]:
         yield server.bootstrap
     finally:
         server.stop()
+
+
+def measured(measure: Callable[[str, Path], Sequence[Row]]) -> list[Row]:
+    """The rows of ``measure``, which is called with a cluster's address and an empty folder.
+
+    No rows, and a line that says why, where there is no Kafka.
+    """
+    quiet()
+    say_load()
+    try:
+        with TemporaryDirectory() as name, cluster(Path(name)) as bootstrap:
+            return [*measure(bootstrap, Path(name))]
+    except KafkaUnavailableError as exc:
+        say_skipped(exc)
+        return []
+
+
+def say_skipped(exc: KafkaUnavailableError) -> None:
+    """Print that nothing is measured, and why."""
+    say(f"SKIPPED, nothing of Kafka is measured: {exc}")
 
 
 def say(line: str) -> None:

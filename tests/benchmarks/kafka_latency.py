@@ -7,21 +7,20 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
-from tempfile import TemporaryDirectory
 
 from confluent_kafka import Producer
 
 from tests.benchmarks import kafka_load
 from tests.benchmarks.command_reader import CommandReader
-from tests.benchmarks.kafka_cluster import cluster, new_app, quiet, say, say_load
+from tests.benchmarks.kafka_cluster import measured, new_app
 from tests.benchmarks.loads import event, key
 from tests.benchmarks.peers.arguments import PARTS, Arguments
 from tests.benchmarks.peers.contenders import PLAIN, WORKER, Contender, Kind
 from tests.benchmarks.peers.process import running
 from tests.benchmarks.rows import Row
-from tests.support.kafka.server import KafkaUnavailableError
 from triggerstream.adapters.kafka.topics import DEFAULT_PARTITIONS
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
@@ -35,17 +34,12 @@ _WARM_UP = 50
 
 def run(seconds: int = LATENCY_S) -> list[Row]:
     """p50 and p99 of the worker, against the limit's; none where there is no Kafka."""
-    quiet()
-    say_load()
+    return measured(partial(_rows, seconds=seconds))
+
+
+def _rows(bootstrap: str, folder: Path, *, seconds: int) -> list[Row]:
     sessions = seconds * EVENTS_A_SECOND // len(PARTS)
-    try:
-        with TemporaryDirectory() as name, cluster(Path(name)) as bootstrap:
-            waits = {
-                one.name: latencies(one, bootstrap, Path(name), sessions=sessions) for one in (PLAIN, WORKER)
-            }
-    except KafkaUnavailableError as exc:
-        say(f"SKIPPED, nothing of Kafka is measured: {exc}")
-        return []
+    waits = {one.name: latencies(one, bootstrap, folder, sessions=sessions) for one in (PLAIN, WORKER)}
     return [
         Row(
             name=f"kafka: event to committed command at {EVENTS_A_SECOND} events/s, p{percent}",

@@ -7,20 +7,19 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from confluent_kafka import Producer
 
 from tests.benchmarks import kafka_load
 from tests.benchmarks.command_reader import CommandReader
-from tests.benchmarks.kafka_cluster import cluster, new_app, quiet, say, say_load
+from tests.benchmarks.kafka_cluster import measured, new_app, say
 from tests.benchmarks.loads import SESSIONS_AT_ONCE, in_bursts
 from tests.benchmarks.peers.arguments import PARTS, Arguments
 from tests.benchmarks.peers.contenders import WORKER
 from tests.benchmarks.peers.process import PeerProcess, running
 from tests.benchmarks.rows import Row
-from tests.support.kafka.server import KafkaUnavailableError
 from triggerstream.adapters.kafka.topics import DEFAULT_PARTITIONS
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
@@ -39,18 +38,11 @@ Sample = tuple[float, float]
 
 def run(minutes: float = MINUTES) -> list[Row]:
     """Resident memory at the start, after a quarter of the time, at the end and at most, and its growth."""
-    quiet()
-    say_load()
-    try:
-        with TemporaryDirectory() as name, cluster(Path(name)) as bootstrap:
-            return memory(bootstrap, Path(name), minutes=minutes)
-    except KafkaUnavailableError as exc:
-        say(f"SKIPPED, nothing of Kafka is measured: {exc}")
-        return []
+    return measured(partial(memory, minutes=minutes))
 
 
 def memory(bootstrap: str, folder: Path, *, minutes: float) -> list[Row]:
-    """As :func:`run`, on a running server."""
+    """The rows of :func:`run`, on a running server."""
     seconds = minutes * 60
     sessions = max(int(seconds * EVENTS_A_SECOND) // len(PARTS), SESSIONS_AT_ONCE)
     told = Arguments(

@@ -9,17 +9,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tests.benchmarks import kafka_load
 from tests.benchmarks.command_reader import CommandReader
-from tests.benchmarks.kafka_cluster import cluster, new_app, quiet, say, say_load
+from tests.benchmarks.kafka_cluster import measured, new_app, say
 from tests.benchmarks.loads import Pair, event, key, last_of_each_partition
 from tests.benchmarks.peers.arguments import Arguments
 from tests.benchmarks.peers.contenders import WORKER
 from tests.benchmarks.peers.process import running
 from tests.benchmarks.rows import Row
-from tests.support.kafka.server import KafkaUnavailableError
 from triggerstream.adapters.kafka.topics import DEFAULT_PARTITIONS
 from triggerstream.core.ids import AppId
 
@@ -35,17 +33,12 @@ SESSION_TIMEOUT_S = 30
 
 def run(sessions: int = SESSIONS) -> list[Row]:
     """Recovery, then fail-over; none where there is no Kafka."""
-    quiet()
-    say_load()
-    try:
-        with TemporaryDirectory() as name, cluster(Path(name)) as bootstrap:
-            return [
-                *recovery(bootstrap, Path(name), sessions=sessions),
-                *failover(bootstrap, Path(name), sessions=sessions),
-            ]
-    except KafkaUnavailableError as exc:
-        say(f"SKIPPED, nothing of Kafka is measured: {exc}")
-        return []
+    return measured(
+        lambda bootstrap, folder: [
+            *recovery(bootstrap, folder, sessions=sessions),
+            *failover(bootstrap, folder, sessions=sessions),
+        ]
+    )
 
 
 def prepared(bootstrap: str, folder: Path, *, sessions: int) -> Arguments:

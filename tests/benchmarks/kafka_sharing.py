@@ -9,14 +9,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from tests.benchmarks import baseline, kafka_latency
-from tests.benchmarks.kafka_cluster import cluster, quiet, say, say_load
+from tests.benchmarks.kafka_cluster import measured, say
 from tests.benchmarks.kafka_latency import EVENTS_A_SECOND, LATENCY_S, latencies
 from tests.benchmarks.peers.arguments import PARTS
 from tests.benchmarks.peers.contenders import WORKER, Contender
@@ -108,12 +108,13 @@ def measure(contender: Contender, bootstrap: str, folder: Path, *, seconds: int)
 
 def run(commit: str = "", *, seconds: int = LATENCY_S) -> list[Row]:
     """Rows of the worker, with that of ``commit`` as the peer; empty: the commit of the comparisons."""
-    quiet()
-    say_load()
-    with TemporaryDirectory() as name, cluster(Path(name)) as bootstrap:
-        build = baseline.build(commit or baseline.base(), Path(name))
-        before = measure(replace(WORKER, build=build), bootstrap, Path(name), seconds=seconds)
-        now = measure(WORKER, bootstrap, Path(name), seconds=seconds)
+    return measured(partial(_rows, commit=commit, seconds=seconds))
+
+
+def _rows(bootstrap: str, folder: Path, *, commit: str, seconds: int) -> list[Row]:
+    build = baseline.build(commit or baseline.base(), folder)
+    before = measure(replace(WORKER, build=build), bootstrap, folder, seconds=seconds)
+    now = measure(WORKER, bootstrap, folder, seconds=seconds)
     rows = []
     for field, said, unit in (
         ("p50_ms", "event to committed command, p50", "ms"),

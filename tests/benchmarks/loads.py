@@ -5,16 +5,17 @@ A load has two halves. The first warms the process up; the second is measured.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import gcd
-from typing import Protocol
+from typing import Protocol, Self
 
 from tests.benchmarks.peers.arguments import PARTS
 from triggerstream.core.placement import partition_of
 
 SESSIONS_AT_ONCE = 500
-"""How many sessions' events lie interleaved in the log, in bursts."""
+"""Number of sessions whose events lie interleaved in the log, in bursts."""
 _SHUFFLE = 2_654_435_761
 """A prime: multiplied by it, successive numbers are far from one another. Sessions in the order of their keys
 would find one another's states in the same blocks of a store."""
@@ -91,67 +92,61 @@ def in_passes(sessions: range, parts: range) -> Iterator[Pair]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bursts:
-    """``sessions`` in each half, 500 of them interleaved."""
+class _Whole:
+    """``sessions`` in each half, with all of their events."""
 
     sessions: int
+
+    @property
+    def warm_up_commands(self) -> int:
+        return self.sessions
+
+    @property
+    def commands(self) -> int:
+        return self.sessions
+
+    @property
+    def events(self) -> int:
+        return self.sessions * len(PARTS)
+
+    def resized(self, events: int) -> Self:
+        return replace(self, sessions=events // len(PARTS) // 2)
+
+    def warm_up(self) -> Iterator[Pair]:
+        return self._events(range(self.sessions))
+
+    def measured(self) -> Iterator[Pair]:
+        return self._events(range(self.sessions, 2 * self.sessions))
+
+    @abstractmethod
+    def _events(self, sessions: range) -> Iterator[Pair]:
+        """All events of ``sessions``."""
+
+
+class Bursts(_Whole):
+    """``sessions`` in each half, 500 of them interleaved."""
+
+    __slots__ = ()
 
     @property
     def name(self) -> str:
         return f"2 x {self.events:,} events, {SESSIONS_AT_ONCE} sessions at once"
 
-    @property
-    def warm_up_commands(self) -> int:
-        return self.sessions
-
-    @property
-    def commands(self) -> int:
-        return self.sessions
-
-    @property
-    def events(self) -> int:
-        return self.sessions * len(PARTS)
-
-    def resized(self, events: int) -> Bursts:
-        return Bursts(sessions=events // len(PARTS) // 2)
-
-    def warm_up(self) -> Iterator[Pair]:
-        return in_bursts(range(self.sessions))
-
-    def measured(self) -> Iterator[Pair]:
-        return in_bursts(range(self.sessions, 2 * self.sessions))
+    def _events(self, sessions: range) -> Iterator[Pair]:
+        return in_bursts(sessions)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scattered:
+class Scattered(_Whole):
     """``sessions`` in each half, in turn: each event is of another session than the one before."""
 
-    sessions: int
+    __slots__ = ()
 
     @property
     def name(self) -> str:
         return f"2 x {self.events:,} events, scattered over {self.sessions:,} sessions each"
 
-    @property
-    def warm_up_commands(self) -> int:
-        return self.sessions
-
-    @property
-    def commands(self) -> int:
-        return self.sessions
-
-    @property
-    def events(self) -> int:
-        return self.sessions * len(PARTS)
-
-    def resized(self, events: int) -> Scattered:
-        return Scattered(sessions=events // len(PARTS) // 2)
-
-    def warm_up(self) -> Iterator[Pair]:
-        return in_passes(range(self.sessions), range(len(PARTS)))
-
-    def measured(self) -> Iterator[Pair]:
-        return in_passes(range(self.sessions, 2 * self.sessions), range(len(PARTS)))
+    def _events(self, sessions: range) -> Iterator[Pair]:
+        return in_passes(sessions, range(len(PARTS)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ _INSTALL_TIMEOUT_S = 600
 
 @cache
 def _prefix() -> Path | None:
-    """The prefix of a Python of this version that has a program named `python`; None if there is none."""
+    """The prefix of a Python with our version that has a program named `python`; None if there is none."""
     found = [Path(sys.base_prefix)]
     if (other := shutil.which("python")) is not None:
         asked = [other, "-c", "import sys; print(*sys.version_info[:2], sys.base_prefix)"]

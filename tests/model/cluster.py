@@ -53,7 +53,7 @@ class Cluster:
         self.requests.append((who, what))
 
     def enabled(self) -> list[str]:
-        """Whose request can be answered now."""
+        """The names of those who have a request that can be answered now."""
         found = [who for who, asked in self.waiting.items() if any(until() for _, until in asked)]
         return [*sorted(found), *([COORDINATOR] if self.unmarked() else [])]
 

@@ -23,7 +23,7 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """How workers take partitions over, work, and hand them over."""
+    """The steps of a take-over and a hand-over, and the rules for claims, ids and ends."""
 
     name: str
     take_over: tuple[Step, ...]
@@ -55,7 +55,7 @@ CLAIM_FIRST = Protocol(name="claim first", take_over=(Step.INIT, *_CLAIMS, *_END
 """The protocol of the engine."""
 
 SPARE_ID = replace(CLAIM_FIRST, name="claim first, a spare id", spare_id=True)
-"""As the engine does when one partition holds a transaction of several up."""
+"""The engine does so when one partition holds a transaction of several up."""
 FENCE_FIRST = Protocol(
     name="fence first",
     take_over=(Step.INIT, Step.READ, Step.FENCE, Step.FORGET, Step.CLAIM, *_END),

@@ -23,7 +23,7 @@ from tests.model.state import Event, Faults, State, initial
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How large a configuration is. The search is complete within these bounds."""
+    """The size of a configuration. The search is complete within these bounds."""
 
     workers: int = 2
     partitions: int = 1

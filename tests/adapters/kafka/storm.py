@@ -46,7 +46,7 @@ _DEALT_S = (0.05, 0.6)
 
 
 class Pauses:
-    """Where an owner pauses, and stays once it is killed."""
+    """The pauses of an owner at its steps. Once it is killed, it stays at the next one."""
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
@@ -129,7 +129,7 @@ class _Ledger(KafkaLedger):
 
 @dataclass
 class Counts:
-    """What happened in a storm."""
+    """The numbers of take-overs and of ends of owners in a storm."""
 
     take_overs: int = 0
     killed: int = 0

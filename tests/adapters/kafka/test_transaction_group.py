@@ -100,7 +100,7 @@ class Assignment:
     def hold(self, partition: int) -> asyncio.Event:
         """Have the producer send nothing of ``partition``, as if its leader was away, until it is back."""
         (shared,) = self.group._shared  # noqa: SLF001 - a broker that does not answer for one partition
-        accumulator = shared.producer._message_accumulator  # noqa: SLF001 - as above
+        accumulator = shared.producer._message_accumulator  # noqa: SLF001 - nothing public chooses what is sent
         drain, back = accumulator.drain_by_nodes, asyncio.Event()
 
         def held(ignore_nodes: Any, muted_partitions: Any = frozenset()) -> Any:  # noqa: ANN401 - aiokafka is not typed
@@ -263,7 +263,7 @@ async def test_a_late_answer_needs_no_other_id(assignment: Assignment) -> None:
     tasks = {n: asyncio.create_task(assignment.commit(n, f"p{n}")) for n in range(PARTITIONS)}
     shared = assignment.group._shared[0]  # noqa: SLF001 - a moment is meant
     await eventually(
-        lambda: bool(shared.producer._txn_manager.txn_partitions),  # noqa: SLF001 - as above
+        lambda: bool(shared.producer._txn_manager.txn_partitions),  # noqa: SLF001 - nothing public tells
         within_s=30,
         what="no transaction",
     )
@@ -306,4 +306,4 @@ async def test_the_producers_are_closed_when_the_last_partition_has_left(assignm
         await assignment.group.leave(n)
     await assignment.commit(PARTITIONS - 1, "last")
     await assignment.group.leave(PARTITIONS - 1)
-    assert producer._closed  # noqa: SLF001 - as above
+    assert producer._closed  # noqa: SLF001 - nothing public tells
