@@ -11,6 +11,7 @@ import pytest
 
 from tests.adapters.faust.workers import Stage, stage
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.owners_topic import read_owners
 from triggerstream.core.ids import AppId
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -42,9 +43,31 @@ async def test_partitions_change_hands_under_load(app: Stage) -> None:
     assert (await app.exact()).command_count() == 4_000
 
 
-async def _load(app: Stage, turns: int) -> None:
+async def test_planned_rebalances_under_load_fence_nobody(app: Stage) -> None:
+    await app.prepare()
+    first = app.start("w1")
+    await first.ready()
+    loading = asyncio.create_task(_load(app, 20, sessions=100))
+    second = app.start("w2")
+    await second.ready()
+    await first.drained()
+    others = [app.start(name) for name in ("w3", "w4")]
+    for worker in others:
+        await worker.ready()
+    await loading
+    await app.settled()
+    for worker in (second, *others):
+        await worker.drained()
+    assert (await app.exact()).command_count() == 20 * 100
+    for worker in app.workers:
+        assert "ending with status" not in worker.text(), "each has ended in order, and was ended by nobody"
+    assert await read_owners(app.connection, app.app) == [], "each claim is released"
+
+
+async def _load(app: Stage, turns: int, *, sessions: int = 200) -> None:
+    """Fire the triggers of ``sessions`` more sessions in each of ``turns``."""
     for turn in range(turns):
-        await app.fire(range(turn * 200, turn * 200 + 200))
+        await app.fire(range(turn * sessions, (turn + 1) * sessions))
 
 
 @pytest.mark.parametrize("point", ["checkpoint.opened", "checkpoint.sent", "checkpoint.acknowledged"])

@@ -445,16 +445,21 @@ async def test_what_is_not_folded_yet_at_the_end_the_next_owner_folds(
     await after.close()
 
 
+async def fold_in_two_batches(bench: Bench, partition: Partition, *, apart_s: float) -> None:
+    """Fold two events, each a batch of its own."""
+    for name in "ab":
+        bench.fire("s", name)
+        partition.take()
+        partition.fold(bench.durable.log[partition.next :])
+        await asyncio.sleep(apart_s)
+
+
 async def test_events_that_come_soon_after_each_other_share_a_transaction(bench: Bench) -> None:
     bench.configure()
     partition = bench.partition(turns=TransactionTurns(spacing_s=0.3))
     await partition.open()
     await bench.fold(partition)
-    for name in "ab":
-        bench.fire("s", name)
-        partition.take()
-        partition.fold(bench.durable.log[partition.next :])
-        await asyncio.sleep(0.01)
+    await fold_in_two_batches(bench, partition, apart_s=0.01)
     await partition.reached(3)
     assert (partition.counters.checkpoints, partition.counters.batches) == (2, 3)
     await partition.close()
@@ -468,11 +473,7 @@ async def test_a_partition_that_can_take_no_more_does_not_wait_for_its_turn(
     partition = bench.partition(turns=TransactionTurns(spacing_s=3600.0))
     await partition.open()
     await bench.fold(partition)
-    for name in "ab":
-        bench.fire("s", name)
-        partition.take()
-        partition.fold(bench.durable.log[partition.next :])
-        await asyncio.sleep(0)
+    await fold_in_two_batches(bench, partition, apart_s=0)
     async with asyncio.timeout(30):
         await partition.reached(3)
     await partition.close()
