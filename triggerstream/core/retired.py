@@ -43,18 +43,22 @@ def retired_numbers(state: SessionState) -> dict[TaskName, tuple[int, ...]]:
     return {name: tuple(each_of(record.retired)) for name, record in state.tasks.items() if record.retired}
 
 
+def is_retired_in(state: SessionState, one: Retired) -> bool:
+    """True if ``state`` names the entry. If not, it was deleted, or is of another moment than the state."""
+    record = state.tasks.get(one.task)
+    return (
+        one.generation == state.instances_generation
+        and record is not None
+        and is_among(one.instance.number, record.retired)
+    )
+
+
 def with_retired(state: SessionState, entries: Iterable[Retired]) -> SessionState:
     """``state`` as it would be if no instance had left it: for readers, never for the fold.
 
     An entry that ``state`` does not name is left out: it was read at another moment.
     """
-    found = [
-        one
-        for one in entries
-        if one.generation == state.instances_generation
-        and (record := state.tasks.get(one.task)) is not None
-        and is_among(one.instance.number, record.retired)
-    ]
+    found = [one for one in entries if is_retired_in(state, one)]
     if not found:
         return state
     whole = copy(state)

@@ -7,7 +7,7 @@ from itertools import islice
 from triggerstream.core.draft import Draft
 from triggerstream.core.ids import TaskName
 from triggerstream.core.number_ranges import each_of, is_among, with_number
-from triggerstream.core.retired import KEPT_RESOLVED, Retired, retired_of
+from triggerstream.core.retired import KEPT_RESOLVED, Retired, is_retired_in, retired_of
 
 
 class Retiring(Draft):
@@ -54,11 +54,4 @@ class Retiring(Draft):
 
     def _retired(self) -> tuple[Retired, ...]:
         """The instances that have left the state, without those that a bound or an order dropped since."""
-        now = self.state
-        return tuple(
-            one
-            for one in self.retired
-            if one.generation == now.instances_generation
-            and (record := now.tasks.get(one.task)) is not None
-            and is_among(one.instance.number, record.retired)
-        )
+        return tuple(one for one in self.retired if is_retired_in(self.state, one))

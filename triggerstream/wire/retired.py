@@ -24,6 +24,7 @@ from triggerstream.core.ids import (
 from triggerstream.core.retired import Retired
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import RESOLVED, Arrival, Count, Instance
+from triggerstream.wire.blocks import encode_value
 from triggerstream.wire.marks import RESERVED, check_version
 
 ENTRY_VERSION = 1
@@ -52,7 +53,6 @@ class _Version(Struct):
     version: int
 
 
-_encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Entry)
 _version_decoder = msgspec.json.Decoder(_Version)
 
@@ -95,19 +95,17 @@ def encode(retired: Retired) -> bytes:
     Raises:
         DecodeError: a value in it is not JSON.
     """
-    entry = _Entry(
-        version=ENTRY_VERSION,
-        generation=retired.generation,
-        instance=retired.instance,
-        events={
-            trigger: sorted(arrivals.values(), key=lambda one: place_of(one.offset))
-            for trigger, arrivals in retired.events.items()
-        },
+    return encode_value(
+        _Entry(
+            version=ENTRY_VERSION,
+            generation=retired.generation,
+            instance=retired.instance,
+            events={
+                trigger: sorted(arrivals.values(), key=lambda one: place_of(one.offset))
+                for trigger, arrivals in retired.events.items()
+            },
+        )
     )
-    try:
-        return _encoder.encode(entry)
-    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise DecodeError(f"not a JSON value: {exc}") from exc
 
 
 def decode(task: TaskName, value: bytes) -> Retired:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,13 +11,13 @@ from triggerstream.adapters.faust.settings import WorkerSettings
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
-from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic, new_claims
 from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.adapters.kafka.transaction_group import PRODUCERS, SPARES, TransactionGroup
 from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import Pace
-from triggerstream.engine.partitioned.claims import Claimant, Claims, ids_of
+from triggerstream.engine.partitioned.claims import Claims, ids_of
 from triggerstream.engine.partitioned.partition import TRANSACTIONS, Partition
 from triggerstream.engine.partitioned.turns import TransactionTurns
 from triggerstream.engine.processor import Processor
@@ -59,14 +56,7 @@ class PartitionFactory:
         self._groups[next(iter(ids))] = TransactionGroup(
             connection=self.connection, app=app, fencing=self.fencing, ids=list(ids), partitions=numbers
         )
-        return Claims(
-            ids=ids,
-            owners=self.owners,
-            fencing=self.fencing,
-            claimant=Claimant(host=socket.gethostname(), pid=os.getpid()),
-            since_us=time.time_ns() // 1_000,
-            generation=generation,
-        )
+        return new_claims(ids, owners=self.owners, fencing=self.fencing, generation=generation)
 
     def __call__(self, number: int, id_: OwnerId) -> Partition:
         """The partition with this number, which commits under ``id_``; nothing is opened yet."""

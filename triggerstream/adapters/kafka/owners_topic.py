@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
+from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
+from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.records import read_range, readable_extents, reader_of
 from triggerstream.adapters.kafka.sending import Entry, send_all
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.claims import Claimant, Claims
 from triggerstream.wire.claims import Claim, OwnerId, decode_claim, encode_claim, is_owner_id
 
 PARTITION = 0
@@ -109,6 +114,24 @@ class KafkaOwnersTopic:
         producer, self._producer = self._producer, None
         if producer is not None:
             await stop(producer)
+
+
+def new_claims(
+    ids: Mapping[OwnerId, Sequence[int]],
+    *,
+    owners: KafkaOwnersTopic,
+    fencing: KafkaFencing,
+    generation: int = -1,
+) -> Claims:
+    """The claims of an assignment of this process, which claims now; nothing is claimed yet."""
+    return Claims(
+        ids=ids,
+        owners=owners,
+        fencing=fencing,
+        claimant=Claimant(host=socket.gethostname(), pid=os.getpid()),
+        since_us=SystemClock().now_us(),
+        generation=generation,
+    )
 
 
 async def read_owners(connection: Connection, app: AppId) -> Sequence[Claim]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import time
 from collections.abc import Mapping, Sequence
 
 from triggerstream.adapters.kafka import check, rehome
@@ -13,7 +10,7 @@ from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.lost import LostRanges
-from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic, new_claims
 from triggerstream.adapters.kafka.replay import (
     REPLAY_TRANSACTION_S,
     KafkaRecords,
@@ -24,7 +21,7 @@ from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.operations.administration import TopicFinding
-from triggerstream.engine.partitioned.claims import Claimant, Claims, ids_of
+from triggerstream.engine.partitioned.claims import Claims, ids_of
 from triggerstream.engine.replay.archive import Archive, HistoryLog, RecordReader
 from triggerstream.engine.replay.changelog import ChangelogArchive
 
@@ -57,13 +54,7 @@ async def archives_of(
         return KafkaRecords(connection, topic=topic, partition=number, lost=lost)
 
     def claims(number: int) -> Claims:
-        return Claims(
-            ids={ids[number]: (number,)},
-            owners=owners.topic,
-            fencing=fencing,
-            claimant=Claimant(host=socket.gethostname(), pid=os.getpid()),
-            since_us=time.time_ns() // 1_000,
-        )
+        return new_claims({ids[number]: (number,)}, owners=owners.topic, fencing=fencing)
 
     return [
         ChangelogArchive(
