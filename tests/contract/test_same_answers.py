@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.engine.samples import command, decided, revoke
@@ -237,6 +237,12 @@ asks = st.lists(
 
 
 @few
+@example(
+    [("put", [(SessionId(""), frozenset("x")), (SessionId(""), frozenset())])],
+    ["x"],
+    SessionId(""),
+    SessionId(""),
+)
 @given(asks, st.lists(st.sampled_from("xyz"), min_size=1, max_size=2, unique=True), names, names)
 def test_an_index_in_memory_answers_as_one_in_sqlite(
     asks: list[tuple[object, ...]], wanted: list[str], prefix: SessionId, after: SessionId

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -32,10 +32,19 @@ from triggerstream.core.timers import with_exact_due
 from triggerstream.core.where import compile_where
 from triggerstream.engine.scan import Scan, changed_tasks, has_met, may_decide
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
+from triggerstream.wire import blocks
 from triggerstream.wire import state as states
 from triggerstream.wire.marks import CHECKPOINT_KEY
 
 EVERYTHING = (*BUSY, *ENDINGS, "touch", "timer", "apply", "apply")
+
+
+@pytest.fixture(autouse=True, scope="module", params=[blocks.MOST_INLINE, 0], ids=["few", "lines"])
+def _stored_as_lines(request: pytest.FixtureRequest) -> Iterator[None]:
+    """As states are stored, and with all open instances and events as lines, as many are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "MOST_INLINE", request.param)
+        yield
 
 
 @given(st.one_of(histories(kinds=CHANGING), histories(kinds=EVERYTHING)))

@@ -52,7 +52,8 @@ _REPEATED_BYTES = 64
 _DELAYED = b'"delayed"'
 _LAST_US = 2**63 - 1
 _UNJUDGED = b'"unjudged":true'
-_MAY_BE_OPEN = b'"open":'
+_MAY_BE_OPEN = b'"open'
+"""The field of open instances that are lines begins as that of others does."""
 HELD_MARK = b'"held"'
 """Bytes that a stored state has if an instance is held."""
 
@@ -270,8 +271,12 @@ def read_header(value: bytes) -> StateHeader | None:
 
 
 def trigger_marks(names: Iterable[TriggerName]) -> tuple[bytes, ...]:
-    """Bytes of which a stored state has one if the session remembers an event of one of these triggers."""
-    return tuple(_encoder.encode(name) + b":{" for name in names)
+    """Bytes of which a stored state has one if the session remembers an event of one of these triggers.
+
+    Few events stand under their triggers' names, each as an object; the names of many are one list.
+    """
+    encoded = [_encoder.encode(name) for name in names]
+    return tuple(name + end for name in encoded for end in (b":{", b",", b"]"))
 
 
 def named_fields(value: bytes) -> JsonObject:
