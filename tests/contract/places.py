@@ -54,8 +54,8 @@ from triggerstream.core.tasks import Rules
 from triggerstream.engine.checkpoint import Checkpoint, DeadLetter, Stored
 from triggerstream.engine.configuration_cache import ConfigurationCache, rules_of
 from triggerstream.engine.configure import configuration_record
-from triggerstream.engine.partitioned.claims import Claimant, Claims, ids_of
-from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.engine.partitioned.claims import Claimant, Claims, new_ids
+from triggerstream.engine.partitioned.ownership import Assignment, Owner
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Appender, Commit, Ledger, StateStore
 from triggerstream.engine.ports import Log, Reader, Store
@@ -77,6 +77,8 @@ from triggerstream.wire.records import NewRecord, Record
 APP = AppId("app")
 MANY = 10_000
 CLAIMANT = Claimant(host="here", pid=1)
+ONLY = frozenset({0})
+"""The only partition of a log."""
 
 KAFKA = pytest.param("kafka", marks=pytest.mark.kafka)
 """The real Kafka that all tests of a run share; each test has topics of its own, with one partition."""
@@ -314,17 +316,17 @@ class PartitionedPlace(Place):
         """A new ledger, which commits under ``id_``; None: it is only read."""
 
     @abstractmethod
-    def claims(self, ids: Mapping[OwnerId, Sequence[int]]) -> Claims:
+    def claims(self, ids: Sequence[OwnerId]) -> Claims:
         """The claims of an assignment with these ids."""
 
     async def unreleased(self) -> Sequence[Claim]:
         """The claims that are not released."""
-        return list((await self.claims({}).owners.read(MANY)).values())
+        return list((await self.claims([]).owners.read(MANY)).values())
 
     async def owned(self) -> Ledger:
         """A new ledger that owns the partition."""
-        ids = ids_of(self.app, [0])
-        ledger = self.ledger(next(iter(ids)))
+        ids = new_ids(self.app)
+        ledger = self.ledger(ids[0])
         await ledger.start()
         await self.claims(ids).take()
         return ledger
@@ -343,7 +345,7 @@ class PartitionedPlace(Place):
 
     async def _opened(self) -> Owner:
         if self._owner is None:
-            self._owner = Owner(lambda _, id_: self._made(id_), lambda n, _: self.claims(ids_of(self.app, n)))
+            self._owner = Owner(lambda _numbers, _generation: self._assignment())
             self._owner.on_durable = self._note
             await self._owner.open([0])
         return self._owner
@@ -351,6 +353,10 @@ class PartitionedPlace(Place):
     def _note(self, partition: Partition, sessions: Iterable[SessionId]) -> None:
         for inspector in self._inspectors:
             inspector.note(partition, sessions)
+
+    def _assignment(self) -> Assignment:
+        ids = new_ids(self.app)
+        return Assignment(claims=self.claims(ids), make=lambda _: self._made(ids[0]))
 
     def _made(self, id_: OwnerId) -> Partition:
         return Partition(
@@ -480,9 +486,11 @@ class MemoryPartitionPlace(PartitionedPlace):
     def ledger(self, id_: OwnerId | None = None) -> Ledger:
         return MemoryLedger(self.partition, id_)
 
-    def claims(self, ids: Mapping[OwnerId, Sequence[int]]) -> Claims:
+    def claims(self, ids: Sequence[OwnerId]) -> Claims:
         fencing = MemoryFencing({0: self.partition})
-        return Claims(ids=ids, owners=self._owners, fencing=fencing, claimant=CLAIMANT, since_us=0)
+        return Claims(
+            ids=ids, partitions=ONLY, owners=self._owners, fencing=fencing, claimant=CLAIMANT, since_us=0
+        )
 
     def open_store(self) -> StateStore:
         return MemoryStateStore(self._files)
@@ -508,12 +516,12 @@ class MemoryPartitionPlace(PartitionedPlace):
             Record(partition=0, offset=offset, arrival_us=0, key=None, value=value)
             for offset, value in enumerate(self.partition.commands)
         ]
-        ids = ids_of(self.app, [0])
+        ids = new_ids(self.app)
         return ChangelogArchive(
             app=self.app,
             number=0,
             identity=self.identity,
-            ledger=self.ledger(next(iter(ids))),
+            ledger=self.ledger(ids[0]),
             claims=self.claims(ids),
             log=InMemoryRecords(self.partition.log),
             commands=InMemoryRecords(commands),
@@ -587,8 +595,15 @@ class KafkaPlace(PartitionedPlace):
             fencing=self._fencing,
         )
 
-    def claims(self, ids: Mapping[OwnerId, Sequence[int]]) -> Claims:
-        return Claims(ids=ids, owners=self._owners, fencing=self._fencing, claimant=CLAIMANT, since_us=0)
+    def claims(self, ids: Sequence[OwnerId]) -> Claims:
+        return Claims(
+            ids=ids,
+            partitions=ONLY,
+            owners=self._owners,
+            fencing=self._fencing,
+            claimant=CLAIMANT,
+            since_us=0,
+        )
 
     def open_store(self) -> StateStore:
         return RocksStore(self._directory / "states", changelog="changelog", memory=SharedRocksMemory())
@@ -614,12 +629,12 @@ class KafkaPlace(PartitionedPlace):
         return [record.value or b"" for piece in pieces for record in piece]
 
     def archive(self) -> Archive:
-        ids = ids_of(self.app, [0])
+        ids = new_ids(self.app)
         archive = ChangelogArchive(
             app=self.app,
             number=0,
             identity=self.identity,
-            ledger=self.ledger(next(iter(ids))),
+            ledger=self.ledger(ids[0]),
             claims=self.claims(ids),
             log=self.topic(self.topics.events),
             commands=self.topic(self.topics.commands),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.contract.places import KAFKA, PartitionedPlace, place_of
 from triggerstream.adapters.memory import ManualClock
-from triggerstream.engine.partitioned.claims import ids_of
+from triggerstream.engine.partitioned.claims import new_ids
 from triggerstream.engine.partitioned.ports import Commit, FencedError
 from triggerstream.wire.claims import Claim, OwnerId
 
@@ -38,7 +38,7 @@ CHANGE = Commit(decided=(), states={b"s": b"1"}, dead_letters=(), marks={}, offs
 
 
 async def test_a_claim_is_there_until_it_is_forgotten(place: PartitionedPlace) -> None:
-    topic = place.claims({}).owners
+    topic = place.claims([]).owners
     first, second = claim(place, 0, 1), claim(place, 1)
     end = await topic.append([first])
     assert await topic.read(end) == {first.id: first}
@@ -51,7 +51,7 @@ async def test_a_claim_is_there_until_it_is_forgotten(place: PartitionedPlace) -
 
 
 async def test_a_reader_sees_the_claims_before_its_own_and_none_after_it(place: PartitionedPlace) -> None:
-    topic = place.claims({}).owners
+    topic = place.claims([]).owners
     claims = [claim(place, 0) for _ in range(5)]
     ends = [await topic.append([one]) for one in claims]
     for count, end in enumerate(ends, 1):
@@ -59,7 +59,7 @@ async def test_a_reader_sees_the_claims_before_its_own_and_none_after_it(place: 
 
 
 async def test_many_claims_are_appended_as_one(place: PartitionedPlace) -> None:
-    topic = place.claims({}).owners
+    topic = place.claims([]).owners
     claims = [claim(place, number) for number in range(300)]
     end = await topic.append(claims)
     assert await topic.read(end) == {one.id: one for one in claims}
@@ -72,9 +72,9 @@ async def test_many_claims_are_appended_as_one(place: PartitionedPlace) -> None:
 async def test_who_is_fenced_commits_nothing_and_who_fences_owns_nothing_by_it(
     place: PartitionedPlace,
 ) -> None:
-    owner, other = await place.owned(), place.ledger(next(iter(ids_of(place.app, [0]))))
+    owner, other = await place.owned(), place.ledger(new_ids(place.app)[0])
     await other.start()
-    fencing, topic = place.claims({}).fencing, place.claims({}).owners
+    fencing, topic = place.claims([]).fencing, place.claims([]).owners
     last = claim(place)
     (id_,) = (await topic.read(await topic.append([last]))).keys() - {last.id}
     for _ in range(2):  # idempotent
@@ -88,14 +88,14 @@ async def test_who_is_fenced_commits_nothing_and_who_fences_owns_nothing_by_it(
 
 
 async def test_an_id_that_nobody_has_can_be_fenced(place: PartitionedPlace) -> None:
-    fencing = place.claims({}).fencing
+    fencing = place.claims([]).fencing
     unknown = [claim(place).id for _ in range(40)]
     assert {one.id for one in await fencing.fence(unknown)} == set(unknown)
     assert list(await fencing.fence([])) == []
 
 
 async def test_what_is_committed_can_be_read(place: PartitionedPlace) -> None:
-    fencing = place.claims({}).fencing
+    fencing = place.claims([]).fencing
     assert set(await fencing.readable([], within_s=0)) == set()
     assert set(await fencing.readable([0], within_s=0)) == {0}
     owner = await place.owned()

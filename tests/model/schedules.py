@@ -16,8 +16,8 @@ from tests.model.cluster import Cluster, TurnFencing, TurnLedger, TurnOwnersTopi
 from triggerstream.adapters.memory import ManualClock, MemoryAppender, MemoryStateStore
 from triggerstream.core.ids import AppId
 from triggerstream.engine.configure import configuration_record
-from triggerstream.engine.partitioned.claims import Claimant, Claims, ids_of
-from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.engine.partitioned.claims import Claimant, Claims, new_ids
+from triggerstream.engine.partitioned.ownership import Assignment, Owner
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.partitioned.turns import TransactionTurns
@@ -141,9 +141,10 @@ async def _own(result: Run, who: str, code: Code) -> None:
             turns=NoTurns(),
         )
 
-    def claims(numbers: Sequence[int], generation: int) -> Claims:
+    def claims(ids: Sequence[OwnerId], numbers: Sequence[int], generation: int) -> Claims:
         return code.claims(
-            ids=ids_of(APP, numbers),
+            ids=ids,
+            partitions=frozenset(numbers),
             owners=TurnOwnersTopic(cluster, who),
             fencing=code.fencing(cluster, who),
             claimant=Claimant(host=who, pid=1),
@@ -152,7 +153,11 @@ async def _own(result: Run, who: str, code: Code) -> None:
             readable_s=0.0,
         )
 
-    owner = code.owner(make, claims)
+    def assign(numbers: Sequence[int], generation: int) -> Assignment:
+        ids = new_ids(APP)
+        return Assignment(claims=claims(ids, numbers, generation), make=lambda number: make(number, ids[0]))
+
+    owner = code.owner(assign)
     offset = (await owner.open([0]))[0]
     partition = owner.partitions[0]
     if records := cluster.log.log[offset:]:

@@ -11,7 +11,7 @@ import pytest
 from tests.model.cluster import TurnFencing, TurnLedger
 from tests.model.protocols import CLAIM_FIRST, Step
 from tests.model.schedules import ENGINE, Code, explore, run
-from triggerstream.engine.partitioned.claims import Claims, FencedOwner
+from triggerstream.engine.partitioned.claims import Claims, InitialisedId
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.ports import Extent, HighWatermark
 
@@ -45,7 +45,7 @@ class UnseenRelease(TurnFencing):
 class FenceFirst(Claims):
     """Claims only once the former owners are fenced."""
 
-    async def take(self) -> Mapping[int, Sequence[FencedOwner]]:
+    async def take(self) -> Mapping[int, Sequence[InitialisedId]]:
         former = [id_ for id_ in await self.owners.read(1_000) if id_ not in self.ids]
         await self.fencing.fence(former)
         await self.owners.append([self._claim(id_) for id_ in self.ids])
@@ -65,7 +65,7 @@ class EarlyRelease(Owner):
 class NoFence(Claims):
     """Claims, and fences nobody."""
 
-    async def take(self) -> Mapping[int, Sequence[FencedOwner]]:
+    async def take(self) -> Mapping[int, Sequence[InitialisedId]]:
         await self.owners.append([self._claim(id_) for id_ in self.ids])
         return {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from triggerstream.adapters.kafka.replay import KafkaRecords
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.core.ids import AppId
-from triggerstream.engine.partitioned.claims import Claimant, Claims, ids_of
+from triggerstream.engine.partitioned.claims import Claimant, Claims, new_ids
 from triggerstream.engine.partitioned.ports import Commit
 from triggerstream.engine.partitioned.takeover import is_committed
 from triggerstream.engine.replay.changelog import ChangelogArchive
@@ -98,10 +98,11 @@ async def test_a_worker_ends_the_transactions_of_former_owners_whose_end_brokers
 
 
 def claims_of(
-    connection: Connection, app: AppId, ids: Mapping[OwnerId, Sequence[int]], owners: KafkaOwnersTopic
+    connection: Connection, app: AppId, ids: Sequence[OwnerId], partition: int, owners: KafkaOwnersTopic
 ) -> Claims:
     return Claims(
         ids=ids,
+        partitions=frozenset({partition}),
         owners=owners,
         fencing=KafkaFencing(connection, app),
         claimant=Claimant(host="here", pid=1),
@@ -242,7 +243,7 @@ def ledger_of(app: Stage, id_: OwnerId) -> KafkaLedger:
 @asynccontextmanager
 async def fenced(app: Stage) -> AsyncIterator[KafkaLedger]:
     """A ledger of partition 0."""
-    ledger = ledger_of(app, next(iter(ids_of(app.app, [0]))))
+    ledger = ledger_of(app, new_ids(app.app)[0])
     await ledger.start()
     try:
         yield ledger
@@ -286,14 +287,14 @@ async def test_a_rebuild_ends_them_as_well(app: Stage) -> None:
     torn = [(CHECKPOINT_KEY, b"torn")]
     both = {app.topics.changelog: torn, app.topics.commands: torn}
     await leave_open(app.connection, await claimed(app, 0), 0, both)
-    ids = ids_of(app.app, [0], role="rebuild")
+    ids = new_ids(app.app, role="rebuild")
     owners = KafkaOwnersTopic(app.connection, app.app)
     archive = ChangelogArchive(
         app=app.app,
         number=0,
         identity=log,
-        ledger=ledger_of(app, next(iter(ids))),
-        claims=claims_of(app.connection, app.app, ids, owners),
+        ledger=ledger_of(app, ids[0]),
+        claims=claims_of(app.connection, app.app, ids, 0, owners),
         closed=owners.close,
         log=KafkaRecords(app.connection, topic=app.topics.events, partition=0),
         commands=KafkaRecords(app.connection, topic=app.topics.commands, partition=0),
@@ -317,17 +318,17 @@ async def test_every_changelog_can_be_read_after_kills_of_kafka_under_load(
 
     async def taken_over(partition: int) -> KafkaLedger:
         nonlocal lost
-        ids = ids_of(kafka_app, [partition])
+        ids = new_ids(kafka_app)
         ledger = KafkaLedger(
             connection=connection,
             app=kafka_app,
             topics=topics,
             partition=partition,
-            id_=next(iter(ids)),
+            id_=ids[0],
             stuck_s=20,
         )
         await ledger.start()
-        former = (await claims_of(connection, kafka_app, ids, owners).take()).get(partition, ())
+        former = (await claims_of(connection, kafka_app, ids, partition, owners).take()).get(partition, ())
         extent = await ledger.extent()
         if extent.unfinished is not None:
             lost += 1

@@ -28,8 +28,8 @@ from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.transaction_group import TransactionGroup
 from triggerstream.adapters.memory import MemoryStateStore
-from triggerstream.engine.partitioned.claims import Claimant, Claims, FencedOwner, ids_of
-from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.engine.partitioned.claims import Claimant, Claims, InitialisedId, new_ids
+from triggerstream.engine.partitioned.ownership import Assignment, Owner
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError
 from triggerstream.engine.processor import Processor
@@ -89,21 +89,21 @@ class PausingFencing(KafkaFencing):
 
     pauses: Pauses
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[FencedOwner]:
+    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
         return await self.pauses.around(super().fence(ids))
 
 
 class NoFencing(PausingFencing):
     """The control: it fences nobody."""
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[FencedOwner]:
-        return [FencedOwner(id=id_, producer=0, epoch=0) for id_ in ids]
+    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
+        return [InitialisedId(id=id_, producer=0, epoch=0) for id_ in ids]
 
 
 class _Group(TransactionGroup):
     pauses: Pauses
 
-    async def _started(self, id_: FencedOwner) -> AIOKafkaProducer:
+    async def _started(self, id_: InitialisedId) -> AIOKafkaProducer:
         producer = await super()._started(id_)
         commit = producer.commit_transaction
 
@@ -148,37 +148,39 @@ class Process:
         self.fencing = storm.fencing(storm.stage.connection, storm.stage.app)
         self.topic.pauses = self.fencing.pauses = self.pauses
         self.groups: list[_Group] = []
-        self.owner = Owner(self._partition, self._claims)
+        self.owner = Owner(self._assign)
         self.opening = asyncio.create_task(self._run())
 
-    def _claims(self, numbers: Sequence[int], generation: int) -> Claims:
-        ids = ids_of(self.storm.stage.app, numbers, count=2)
+    def _assign(self, numbers: Sequence[int], generation: int) -> Assignment:
+        ids = new_ids(self.storm.stage.app, count=2)
         group = _Group(
             connection=self.storm.stage.connection,
             app=self.storm.stage.app,
             fencing=self.fencing,
-            ids=list(ids),
+            ids=ids,
             partitions=numbers,
         )
         group.pauses = self.pauses
         self.groups.append(group)
-        return Claims(
+        claims = Claims(
             ids=ids,
+            partitions=frozenset(numbers),
             owners=self.topic,
             fencing=self.fencing,
             claimant=Claimant(host="storm", pid=1),
             since_us=0,
             generation=generation,
         )
+        return Assignment(claims=claims, make=lambda number: self._partition(number, group))
 
-    def _partition(self, number: int, _: OwnerId) -> Partition:
+    def _partition(self, number: int, group: _Group) -> Partition:
         stage = self.storm.stage
         ledger = _Ledger(
             connection=stage.connection,
             app=stage.app,
             topics=stage.topics,
             partition=number,
-            group=self.groups[-1],
+            group=group,
             fencing=self.fencing,
         )
         ledger.pauses = self.pauses

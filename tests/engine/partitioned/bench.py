@@ -17,7 +17,8 @@ from triggerstream.adapters.memory import (
 )
 from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.engine.configure import configuration_record
-from triggerstream.engine.partitioned.claims import Claimant, Claims, FencedOwner, ids_of
+from triggerstream.engine.partitioned.claims import Claimant, Claims, InitialisedId, new_ids
+from triggerstream.engine.partitioned.ownership import Assignment
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Commit, Extent
 from triggerstream.engine.partitioned.timing import PartitionTiming
@@ -80,7 +81,7 @@ class BenchLedger(MemoryLedger):
         await super().start()
         self.started = True
 
-    async def fence_old_release(self) -> FencedOwner:
+    async def fence_old_release(self) -> InitialisedId:
         self.durable.calls.append("fence the older release")
         return await super().fence_old_release()
 
@@ -99,7 +100,7 @@ class BenchLedger(MemoryLedger):
         undone = self.durable.undone
         return undone is not None and undone[0] < position <= undone[1]
 
-    async def finish(self, former: Sequence[FencedOwner], *, commit: bool) -> None:  # noqa: ARG002
+    async def finish(self, former: Sequence[InitialisedId], *, commit: bool) -> None:  # noqa: ARG002
         durable, begin = self.durable, self.durable.unfinished
         assert begin is not None
         durable.calls.append("commit what is unfinished" if commit else "abort what is unfinished")
@@ -128,7 +129,7 @@ class BenchLedger(MemoryLedger):
 class BenchPartition(Partition):
     """A partition that is opened without an owner, too."""
 
-    async def open(self, former: Sequence[FencedOwner] = ()) -> int:
+    async def open(self, former: Sequence[InitialisedId] = ()) -> int:
         await self.start()
         return await super().open(former)
 
@@ -163,7 +164,8 @@ def claims_of(
 
     def make(numbers: Sequence[int], generation: int) -> Claims:
         return Claims(
-            ids=ids_of(APP, numbers),
+            ids=new_ids(APP),
+            partitions=frozenset(numbers),
             owners=topic,
             fencing=MemoryFencing(durables),
             claimant=Claimant(host="here", pid=1),
@@ -172,6 +174,14 @@ def claims_of(
         )
 
     return make
+
+
+def assigns(
+    durables: Mapping[int, MemoryPartition], make: Callable[[int], Partition]
+) -> Callable[[Sequence[int], int], Assignment]:
+    """Makes assignments of ``durables``, with an owners topic of their own, for an owner."""
+    claims = claims_of(durables, MemoryOwnersTopic())
+    return lambda numbers, generation: Assignment(claims=claims(numbers, generation), make=make)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from triggerstream.adapters.memory import (
 from triggerstream.adapters.memory.partition import MemoryTransactions
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.partitioned.claims import Claimant, Claims, FencedOwner, ids_of
+from triggerstream.engine.partitioned.claims import Claimant, Claims, InitialisedId, new_ids
 from triggerstream.engine.partitioned.ports import Commit, FencedError
 from triggerstream.wire.claims import Claim, OwnerId
 
@@ -82,7 +82,7 @@ class GatedFencing(MemoryFencing):
         super().__init__(partitions)
         self.gates = gates
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[FencedOwner]:
+    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
         fenced = await super().fence(ids)
         await self.gates.at("fenced")
         return fenced
@@ -131,40 +131,36 @@ class Process:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.gates = Gates()
-        self.ids: Mapping[OwnerId, Sequence[int]] = {}
+        self.ids: Sequence[OwnerId] = ()
         self.claims: Claims | None = None
         self.ledgers: dict[int, GatedLedger] = {}
         self.marks: dict[int, int] = {}
 
-    def assign(self, *numbers: int, together: bool = False) -> Mapping[OwnerId, Sequence[int]]:
-        """Ids for an assignment: one for each partition, or one for all of them."""
-        each = [numbers] if together else [(number,) for number in numbers]
-        ids = {id_: of for some in each for id_, of in ids_of(APP, some).items()}
-        self.ids = ids
+    def assign(self, *numbers: int) -> OwnerId:
+        """An assignment of ``numbers``, with its claims; the id under which all of them commit."""
+        self.ids = new_ids(APP)
         self.claims = Claims(
-            ids=ids,
+            ids=self.ids,
+            partitions=frozenset(numbers),
             owners=GatedTopic(self.cluster.topic, self.gates),
             fencing=GatedFencing(self.cluster.partitions, self.gates),
             claimant=Claimant(host="here", pid=1),
             since_us=0,
             readable_s=0.01,
         )
-        return ids
+        return self.ids[0]
 
-    async def take(self, *numbers: int, together: bool = False) -> None:
+    async def take(self, *numbers: int) -> None:
         """Take ``numbers`` over, up to the marks from which to continue."""
-        ids = self.assign(*numbers, together=together)
+        id_ = self.assign(*numbers)
         assert self.claims is not None
         self.ledgers = {
-            number: GatedLedger(self.cluster.partitions[number], id_, self.gates)
-            for id_, of in ids.items()
-            for number in of
+            number: GatedLedger(self.cluster.partitions[number], id_, self.gates) for number in numbers
         }
-        started: dict[OwnerId, GatedLedger] = {}
-        for ledger in self.ledgers.values():
-            if (other := started.setdefault(ledger.id, ledger)) is ledger:
-                await ledger.start()
-            ledger._epoch = other._epoch  # noqa: SLF001 - one producer for several partitions
+        first, *others = self.ledgers.values()
+        await first.start()
+        for ledger in others:
+            ledger._epoch = first._epoch  # noqa: SLF001 - one producer for several partitions
         await self.claims.take()
         for number, ledger in self.ledgers.items():
             await self.gates.at("measure")
@@ -185,7 +181,7 @@ class Process:
     async def release(self) -> None:
         """Give everything back after the last commit."""
         assert self.claims is not None
-        await self.claims.release(self.ledgers)
+        await self.claims.release()
 
 
 @pytest.fixture
@@ -320,7 +316,7 @@ async def test_one_that_dies_before_it_forgets_leaves_the_former_owner_to_be_fen
 
 async def test_two_may_fence_one_owner_whose_partitions_they_share(cluster: Cluster) -> None:
     former, first, second = (cluster.process() for _ in range(3))
-    await former.take(0, 1, together=True)
+    await former.take(0, 1)
     await former.commit(0)
     ways = [paused(first, "read", 0), paused(second, "read", 1)]
     for process in (first, second):
@@ -339,7 +335,7 @@ async def test_two_may_fence_one_owner_whose_partitions_they_share(cluster: Clus
 
 async def test_who_is_fenced_for_one_partition_is_shut_out_of_all_and_forgotten(cluster: Cluster) -> None:
     former, first, second = (cluster.process() for _ in range(3))
-    await former.take(0, 1, together=True)
+    await former.take(0, 1)
     await first.take(0)
     assert cluster.unreleased() == set(first.ids)
     with pytest.raises(FencedError):
@@ -391,7 +387,7 @@ async def test_a_former_owner_with_a_partition_that_is_away_does_not_hold_up_the
     cluster: Cluster,
 ) -> None:
     former, owner, next_ = (cluster.process() for _ in range(3))
-    await former.take(0, 1, together=True)
+    await former.take(0, 1)
     await former.commit(0)
     away = cluster.partitions.pop(1)
     await owner.take(0)
@@ -439,23 +435,10 @@ async def test_a_claim_that_arrives_after_its_release_is_fenced_by_the_next_owne
     process, owner = cluster.process(), cluster.process()
     await process.take(0)
     await process.release()
-    await cluster.topic.append([Claim(id=id_, partitions=frozenset(of)) for id_, of in process.ids.items()])
+    await cluster.topic.append([Claim(id=id_, partitions=frozenset({0})) for id_ in process.ids])
     await owner.take(0)
     assert "fenced" in owner.gates.passed
     assert cluster.unreleased() == set(owner.ids)
-
-
-async def test_ids_of_which_a_partition_ended_in_doubt_are_not_released(cluster: Cluster) -> None:
-    process = cluster.process()
-    await process.take(0, 1)
-    assert process.claims is not None
-    await process.claims.release([1])
-    assert cluster.unreleased() == {process.claims.id_of(0)}
-    together = cluster.process()
-    await together.take(0, 1, together=True)
-    assert together.claims is not None
-    await together.claims.release([1])
-    assert cluster.unreleased() == set(together.ids)
 
 
 async def test_compaction_hides_no_owner_that_must_be_fenced(cluster: Cluster) -> None:
@@ -502,7 +485,7 @@ async def test_a_claim_of_unknown_partitions_is_fenced_and_stays(cluster: Cluste
 class FenceFirst(Claims):
     """Claims that read and fence before they claim, which suggests itself."""
 
-    async def take(self) -> Mapping[int, Sequence[FencedOwner]]:
+    async def take(self) -> Mapping[int, Sequence[InitialisedId]]:
         found = await self.owners.read(1_000)
         await self.fencing.fence([id_ for id_ in found if id_ not in self.ids])
         await self.owners.append([self._claim(id_) for id_ in self.ids])
@@ -512,7 +495,7 @@ class FenceFirst(Claims):
 class NewestOnly(Claims):
     """Claims that fence only the newest former owner."""
 
-    async def take(self) -> Mapping[int, Sequence[FencedOwner]]:
+    async def take(self) -> Mapping[int, Sequence[InitialisedId]]:
         end = await self.owners.append([self._claim(id_) for id_ in self.ids])
         found = [id_ for id_ in await self.owners.read(end) if id_ not in self.ids]
         await self.fencing.fence(found[-1:])
@@ -526,14 +509,19 @@ async def _both_commit(cluster: Cluster, broken: Callable[..., Claims]) -> bool:
         good = process.claims
         assert good is not None
         return broken(
-            ids=good.ids, owners=good.owners, fencing=good.fencing, claimant=good.claimant, since_us=0
+            ids=good.ids,
+            partitions=good.partitions,
+            owners=good.owners,
+            fencing=good.fencing,
+            claimant=good.claimant,
+            since_us=0,
         )
 
     zombie, second, owner = (cluster.process() for _ in range(3))
     for process in (zombie, second, owner):
-        ids = process.assign(0)
+        id_ = process.assign(0)
         process.claims = of(process)
-        process.ledgers = {0: GatedLedger(cluster.partitions[0], next(iter(ids)), process.gates)}
+        process.ledgers = {0: GatedLedger(cluster.partitions[0], id_, process.gates)}
         await process.ledgers[0].start()
         process.marks[0] = 0
     assert zombie.claims is not None

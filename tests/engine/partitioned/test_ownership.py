@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 import pytest
 
 from tests.engine.partitioned.bench import Bench, BenchLedger, BenchStore, Durable, claims_of
+from tests.support.waiting import eventually
 from triggerstream.adapters.memory import MemoryOwnersTopic
+from triggerstream.core.errors import LogError
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.counters import Counters
-from triggerstream.engine.partitioned.claims import Claims
-from triggerstream.engine.partitioned.ownership import Owner
+from triggerstream.engine.partitioned.ownership import Assignment, Owner
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
-from triggerstream.engine.partitioned.ports import Extent, TakeOverError
-from triggerstream.wire.claims import OwnerId
+from triggerstream.engine.partitioned.ports import Commit, Extent, TakeOverError
 
 
 class Benches:
@@ -25,13 +25,13 @@ class Benches:
         self.benches: dict[int, Bench] = {}
         self.made: list[Partition] = []
         self.topic = MemoryOwnersTopic()
-        self.owner = Owner(self.make, self.claims)
+        self.owner = Owner(self.assign)
 
-    def claims(self, numbers: Sequence[int], generation: int) -> Claims:
+    def assign(self, numbers: Sequence[int], generation: int) -> Assignment:
         durables = {n: self.benches.setdefault(n, Bench()).durable for n in numbers}
-        return claims_of(durables, self.topic)(numbers, generation)
+        return Assignment(claims=claims_of(durables, self.topic)(numbers, generation), make=self.make)
 
-    def make(self, number: int, _id: OwnerId) -> Partition:
+    def make(self, number: int) -> Partition:
         bench = self.benches.setdefault(number, Bench())
         partition = bench.partition(store=BenchStore())
         partition.processor.partition = number
@@ -77,11 +77,11 @@ async def test_partitions_are_closed_before_others_are_taken_over(benches: Bench
     phases: list[PartitionPhase] = []
     make = benches.make
 
-    def made(number: int, id_: OwnerId) -> Partition:
+    def made(number: int) -> Partition:
         phases.extend(partition.phase for partition in former)
-        return make(number, id_)
+        return make(number)
 
-    benches.owner._make = made
+    benches.make = made  # type: ignore[method-assign] # looks at what was made before
     await benches.owner.open([0])
     assert phases == [PartitionPhase.CLOSED, PartitionPhase.CLOSED]
     await benches.owner.close()
@@ -92,15 +92,16 @@ async def test_where_one_partition_cannot_be_had_the_take_over_of_the_others_end
     refused.durable.group_offset = 5
     make = benches.make
 
-    def made(number: int, id_: OwnerId) -> Partition:
-        partition = make(number, id_)
+    def made(number: int) -> Partition:
+        partition = make(number)
         if number == 1:
             ledger = partition.ledger
             assert isinstance(ledger, BenchLedger)
             ledger.extent_gate.clear()
         return partition
 
-    owner = Owner(made, benches.claims)
+    benches.make = made  # type: ignore[method-assign] # one of them is slow
+    owner = benches.owner
     async with asyncio.timeout(30):
         with pytest.raises(TakeOverError, match="has read up to offset 5"):
             await owner.open([0, 1])
@@ -134,14 +135,15 @@ async def test_a_failed_take_over_returns_once_those_of_the_other_partitions_hav
     ledger.extent_gate.clear()
     make = benches.make
 
-    def made(number: int, id_: OwnerId) -> Partition:
-        partition = make(number, id_)
+    def made(number: int) -> Partition:
+        partition = make(number)
         if number == 1:
             partition.ledger = ledger
         return partition
 
     async with asyncio.timeout(30):
-        opening = asyncio.create_task(Owner(made, benches.claims).open([0, 1]))
+        benches.make = made  # type: ignore[method-assign] # one of them is slow
+        opening = asyncio.create_task(benches.owner.open([0, 1]))
         await ledger.cancelled.wait()
         done, _ = await asyncio.wait([opening], timeout=0.1)
         assert not done
@@ -183,3 +185,27 @@ async def test_an_owner_hears_which_partition_changed_which_sessions(benches: Be
         await bench.fold(partition)
     assert heard == [(benches.made[1], {"s"}), (benches.made[0], {"t"})]
     await benches.owner.close()
+
+
+async def test_an_owner_releases_its_claim_once_all_partitions_have_ended_in_order(benches: Benches) -> None:
+    await benches.owner.open([0, 1])
+    assert len(await benches.topic.read(benches.topic.end)) == 1
+    await benches.owner.close()
+    assert await benches.topic.read(benches.topic.end) == {}
+
+
+async def test_an_owner_of_which_a_partition_ends_in_doubt_releases_nothing(benches: Benches) -> None:
+    await benches.owner.open([0, 1])
+    bench, partition = benches.benches[1], benches.made[1]
+    bench.configure()
+
+    async def refuse(commit: Commit) -> int:  # noqa: ARG001 - by the port
+        raise LogError("no answer")
+
+    partition.ledger.commit = refuse  # type: ignore[method-assign] # a broker that is away
+    partition.take()
+    partition.fold(bench.durable.log)
+    await eventually(lambda: bool(bench.failures), within_s=10, what="it has not failed")
+    await benches.owner.close()
+    (claim,) = (await benches.topic.read(benches.topic.end)).values()
+    assert claim.partitions == frozenset({0, 1})

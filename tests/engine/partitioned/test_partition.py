@@ -20,10 +20,10 @@ from tests.engine.partitioned.bench import (
     BenchLedger,
     BenchStore,
     Durable,
-    claims_of,
+    assigns,
 )
 from tests.support.waiting import eventually
-from triggerstream.adapters.memory import MemoryAppender, MemoryOwnersTopic, MemoryPartition
+from triggerstream.adapters.memory import MemoryAppender, MemoryPartition
 from triggerstream.core import tasks as core_tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import ConfigApplied
@@ -34,7 +34,7 @@ from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
 from triggerstream.engine.partitioned import partition as partitions
-from triggerstream.engine.partitioned.claims import FencedOwner
+from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import IN_FLIGHT, Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import Extent, FencedError, TakeOverError
@@ -132,7 +132,7 @@ async def test_a_store_with_a_part_of_an_aborted_transaction_is_wiped_before_it_
     positions: list[int | None] = []
 
     class Ledger(BenchLedger):
-        async def finish(self, former: Sequence[FencedOwner], *, commit: bool) -> None:
+        async def finish(self, former: Sequence[InitialisedId], *, commit: bool) -> None:
             positions.append(bench.store.position())
             await super().finish(former, commit=commit)
 
@@ -935,8 +935,7 @@ async def test_an_opening_that_is_given_up_lets_go_of_everything(bench: Bench) -
     await bench.live()
     bench.durable.calls.clear()
     store = BenchStore()
-    claims = claims_of({0: bench.durable}, MemoryOwnersTopic())
-    owner = Owner(lambda _number, _id: bench.partition(store=store), claims)
+    owner = Owner(assigns({0: bench.durable}, lambda _: bench.partition(store=store)))
     opening = asyncio.create_task(owner.open([0]))
     async with asyncio.timeout(30):
         while "fence" not in bench.durable.calls:  # noqa: ASYNC110 - a poll would find it opened already

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from tests.engine.partitioned.bench import APP, IDENTITY, Bench, claims_of
+from tests.engine.partitioned.bench import APP, IDENTITY, Bench, assigns
 from tests.support.waiting import eventually
-from triggerstream.adapters.memory import MemoryDatabase, MemoryIndex, MemoryOwnersTopic, MemoryReader
+from triggerstream.adapters.memory import MemoryDatabase, MemoryIndex, MemoryReader
 from triggerstream.core.ids import TriggerName
 from triggerstream.core.listing import Filter
 from triggerstream.engine.partitioned.ownership import Owner
@@ -27,9 +27,7 @@ class Watched:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.owner = Owner(
-            lambda _, _id: bench.partition(), claims_of({0: bench.durable}, MemoryOwnersTopic())
-        )
+        self.owner = Owner(assigns({0: bench.durable}, lambda _: bench.partition()))
         self.index = MemoryIndex()
         self.waiting = self.asked = 0
         self.inspector = WorkerInspector(

@@ -103,7 +103,7 @@ class WorkerApp(faust.App):
         on_recovery: Callable[[dict[int, tuple[int, int]]], None],
     ) -> None:
         """Give the application what Faust knows nothing of."""
-        self.owner = Owner(make, make.claims)
+        self.owner = Owner(make.assignment)
         self.events_topic = events_topic
         self.partitions = identity.partitions
         self.lost = lost

@@ -17,12 +17,12 @@ from triggerstream.adapters.kafka.transaction_group import PRODUCERS, SPARES, Tr
 from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import Pace
-from triggerstream.engine.partitioned.claims import Claims, ids_of
+from triggerstream.engine.partitioned.claims import new_ids
+from triggerstream.engine.partitioned.ownership import Assignment
 from triggerstream.engine.partitioned.partition import TRANSACTIONS, Partition
 from triggerstream.engine.partitioned.turns import TransactionTurns
 from triggerstream.engine.processor import Processor
 from triggerstream.engine.stored_states import StateDecoder
-from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.marks import Identity
 
 
@@ -45,21 +45,20 @@ class PartitionFactory:
     pace: Pace = field(default_factory=Pace)
     transactions: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(TRANSACTIONS))
     turns: TransactionTurns = field(default_factory=lambda: TransactionTurns(most=PRODUCERS))
-    _groups: dict[OwnerId, TransactionGroup] = field(default_factory=dict)
-    """The group of the assignment that was claimed last, by the id under which its partitions are made."""
 
-    def claims(self, numbers: Sequence[int], generation: int) -> Claims:
-        """The claims of an assignment; nothing is claimed yet."""
+    def assignment(self, numbers: Sequence[int], generation: int) -> Assignment:
+        """The assignment of the partitions ``numbers``; nothing is claimed or opened yet."""
         app = self.settings.app
-        ids = ids_of(app, numbers, count=PRODUCERS + SPARES)
-        self._groups.clear()
-        self._groups[next(iter(ids))] = TransactionGroup(
-            connection=self.connection, app=app, fencing=self.fencing, ids=list(ids), partitions=numbers
+        ids = new_ids(app, count=PRODUCERS + SPARES)
+        group = TransactionGroup(
+            connection=self.connection, app=app, fencing=self.fencing, ids=ids, partitions=numbers
         )
-        return new_claims(ids, owners=self.owners, fencing=self.fencing, generation=generation)
+        return Assignment(
+            claims=new_claims(ids, numbers, owners=self.owners, fencing=self.fencing, generation=generation),
+            make=lambda number: self._partition(number, group),
+        )
 
-    def __call__(self, number: int, id_: OwnerId) -> Partition:
-        """The partition with this number, which commits under ``id_``; nothing is opened yet."""
+    def _partition(self, number: int, group: TransactionGroup) -> Partition:
         settings, topics = self.settings, Topics.of(self.settings.app)
         address = address_of(self.connection, settings.app)
         return Partition(
@@ -76,7 +75,7 @@ class PartitionFactory:
                 app=settings.app,
                 topics=topics,
                 partition=number,
-                group=self._groups[id_],
+                group=group,
                 fencing=self.fencing,
                 member=settings.instance_id if settings.lasting else None,
             ),

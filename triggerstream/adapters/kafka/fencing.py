@@ -34,7 +34,7 @@ from triggerstream.adapters.kafka.protocol import Call
 from triggerstream.adapters.kafka.records import extents
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
-from triggerstream.engine.partitioned.claims import FencedOwner
+from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.wire.claims import OwnerId
 
 FENCE_S = 60.0
@@ -72,7 +72,7 @@ class KafkaFencing:
         self.ends = PartitionEnds(connection)
         self._finishing = asyncio.Lock()
 
-    async def initialise(self, ids: Collection[OwnerId], *, transaction_s: float) -> Sequence[FencedOwner]:
+    async def initialise(self, ids: Collection[OwnerId], *, transaction_s: float) -> Sequence[InitialisedId]:
         """Initialise new ``ids`` for this process. Never call it again for one of them: it lifts a fence.
 
         Raises:
@@ -85,7 +85,7 @@ class KafkaFencing:
             limit, time_ms = asyncio.Semaphore(_PARALLEL), round(transaction_s * 1000)
             return await asyncio.gather(*(_fenced(client, id_, limit, time_ms=time_ms) for id_ in ids))
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[FencedOwner]:
+    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
         async with (
             translate_errors("former owners cannot be fenced", timeout_s=FENCE_S),
             self._connection.client() as client,
@@ -124,7 +124,7 @@ class KafkaFencing:
         """Close the connections."""
         await self.ends.close()
 
-    async def fence_old_release(self, partition: int) -> FencedOwner:
+    async def fence_old_release(self, partition: int) -> InitialisedId:
         """Fence the id under which releases before claims commit to ``partition``.
 
         Raises:
@@ -134,7 +134,7 @@ class KafkaFencing:
         return fenced
 
     async def finish(
-        self, former: Sequence[FencedOwner], places: Sequence[TopicPartition], *, commit: bool
+        self, former: Sequence[InitialisedId], places: Sequence[TopicPartition], *, commit: bool
     ) -> None:
         """End what ``former`` have open in ``places``, with a transaction without records for each of them.
 
@@ -170,11 +170,11 @@ def own_places(topics: Topics, partition: int) -> list[TopicPartition]:
 
 async def _fenced(
     client: AIOKafkaClient, id_: OwnerId, limit: asyncio.Semaphore, *, time_ms: int = _TRANSACTION_MS
-) -> FencedOwner:
+) -> InitialisedId:
     call = Call(InitProducerIdRequest_v0, transactional_id=id_, transaction_timeout_ms=time_ms)
     async with limit:
         answer = await _ask(client, id_, call)
-    return FencedOwner(id=id_, producer=answer.producer_id, epoch=answer.producer_epoch)
+    return InitialisedId(id=id_, producer=answer.producer_id, epoch=answer.producer_epoch)
 
 
 async def _ask(client: AIOKafkaClient, id_: OwnerId, call: Request) -> Response:

@@ -117,15 +117,17 @@ class KafkaOwnersTopic:
 
 
 def new_claims(
-    ids: Mapping[OwnerId, Sequence[int]],
+    ids: Sequence[OwnerId],
+    partitions: Collection[int],
     *,
     owners: KafkaOwnersTopic,
     fencing: KafkaFencing,
     generation: int = -1,
 ) -> Claims:
-    """The claims of an assignment of this process, which claims now; nothing is claimed yet."""
+    """The claims of an assignment of ``partitions`` to this process now; nothing is claimed yet."""
     return Claims(
         ids=ids,
+        partitions=frozenset(partitions),
         owners=owners,
         fencing=fencing,
         claimant=Claimant(host=socket.gethostname(), pid=os.getpid()),

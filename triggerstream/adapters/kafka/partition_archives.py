@@ -21,7 +21,7 @@ from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.operations.administration import TopicFinding
-from triggerstream.engine.partitioned.claims import Claims, ids_of
+from triggerstream.engine.partitioned.claims import Claims, new_ids
 from triggerstream.engine.replay.archive import Archive, HistoryLog, RecordReader
 from triggerstream.engine.replay.changelog import ChangelogArchive
 
@@ -47,14 +47,14 @@ async def archives_of(
     fencing = KafkaFencing(connection, app)
     topic = KafkaOwnersTopic(connection, app, topic_id=log.owners)
     owners = _SharedOwnersTopic(topic, users=log.partitions)
-    ids = {number: next(iter(ids_of(app, [number], role=_ROLE))) for number in range(log.partitions)}
+    ids = new_ids(app, count=log.partitions, role=_ROLE)
 
     def records(topic: str, number: int) -> KafkaRecords:
         lost = LostRanges(connection, app, number, topic=topic)
         return KafkaRecords(connection, topic=topic, partition=number, lost=lost)
 
     def claims(number: int) -> Claims:
-        return new_claims({ids[number]: (number,)}, owners=owners.topic, fencing=fencing)
+        return new_claims([ids[number]], [number], owners=owners.topic, fencing=fencing)
 
     return [
         ChangelogArchive(

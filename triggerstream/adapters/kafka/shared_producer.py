@@ -15,7 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.sending import Entry
 from triggerstream.core.errors import LogError
-from triggerstream.engine.partitioned.claims import FencedOwner
+from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.wire.records import NewRecord
 
 _TICKS = 10
@@ -52,7 +52,7 @@ class QueuedCheckpoint:
 class SharedProducer:
     """A producer, the checkpoints that wait for it, and the task that commits them."""
 
-    id: FencedOwner
+    id: InitialisedId
     producer: AIOKafkaProducer
     waiting: deque[QueuedCheckpoint] = field(default_factory=deque)
     working: asyncio.Task[None] | None = None

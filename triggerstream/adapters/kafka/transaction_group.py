@@ -47,7 +47,7 @@ from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import failpoint
-from triggerstream.engine.partitioned.claims import FencedOwner
+from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord
 
@@ -110,7 +110,7 @@ class TransactionGroup:
         self._producer_count = producers
         self._most_bytes = most_bytes
         self._slow_s = slow_s
-        self._spare: deque[FencedOwner] = deque()
+        self._spare: deque[InitialisedId] = deque()
         self._returning = asyncio.Semaphore(_RETURNING)
         self._shared: list[SharedProducer] = []
         self._starting: asyncio.Task[None] | None = None
@@ -314,7 +314,7 @@ class TransactionGroup:
                 text = f"partition {culprit.partition}: the log did not take a checkpoint: {error!r}"
                 self._run(fail_after([*others, *shared.waiting], culprit, LogError(text)))
 
-    async def _abort(self, former: FencedOwner) -> None:
+    async def _abort(self, former: InitialisedId) -> None:
         """Have the transaction of ``former`` aborted. It takes as long as one of its partitions is away."""
         while True:
             try:
@@ -374,7 +374,7 @@ class TransactionGroup:
         task.add_done_callback(self._background.discard)
         task.add_done_callback(retrieve_error)
 
-    async def _started(self, id_: FencedOwner) -> AIOKafkaProducer:
+    async def _started(self, id_: InitialisedId) -> AIOKafkaProducer:
         """A producer under ``id_``, which does not initialise it: that would lift another owner's fence."""
         producer = self._connection.producer(transactional_id=id_.id, transaction_s=self._transaction_s)
         producer._txn_manager.set_pid_and_epoch(id_.producer, id_.epoch)  # noqa: SLF001 - nothing public

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from triggerstream.adapters.memory.partition import MemoryPartition
 from triggerstream.core.errors import LogError
-from triggerstream.engine.partitioned.claims import FencedOwner
+from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.wire.claims import Claim, OwnerId
 
 
@@ -51,11 +51,11 @@ class MemoryFencing:
     def __init__(self, partitions: Mapping[int, MemoryPartition]) -> None:
         self._partitions = partitions
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[FencedOwner]:
+    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
         fenced = []
         for id_ in ids:
             epochs = [partition.transactions.initialise(id_) for partition in self._partitions.values()]
-            fenced.append(FencedOwner(id=id_, producer=0, epoch=max(epochs)))
+            fenced.append(InitialisedId(id=id_, producer=0, epoch=max(epochs)))
         return fenced
 
     async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:  # noqa: ARG002

@@ -54,10 +54,11 @@ owner can be read at once; another partition that its claim names may have an ow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FencedOwner:
-    """A transactional id, with the producer id and epoch of its newest initialisation.
+class InitialisedId:
+    """A transactional id, with the producer id and epoch that its initialisation has given to this process.
 
-    Its former holder can commit no more; this producer may end what it has left open.
+    Nobody else commits under it from then on: who initialises the id of another process fences that process.
+    Whoever initialises it later fences this one.
     """
 
     id: OwnerId
@@ -84,10 +85,11 @@ class OwnersTopic(Protocol):
 class Fencing(Protocol):
     """Fences transactional ids of the app, whoever has them. Any method raises LogError."""
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[FencedOwner]:
+    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
         """Fence ``ids``. When this returns their owners commit nothing, and nothing of them is under way.
 
-        Idempotent, and several processes may fence one id at once.
+        With the result, what they have left open can be ended. Idempotent, and several processes may fence
+        one id at once.
         """
 
     async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:
@@ -105,19 +107,18 @@ class Claimant:
     pid: int
 
 
-def ids_of(
-    app: AppId, partitions: Sequence[int], *, count: int = 1, role: str = "w"
-) -> Mapping[OwnerId, Sequence[int]]:
-    """``count`` new transactional ids of an assignment. Any of ``partitions`` may commit under each."""
+def new_ids(app: AppId, *, count: int = 1, role: str = "w") -> Sequence[OwnerId]:
+    """``count`` new transactional ids of an assignment."""
     assignment = uuid4().hex
-    return {OwnerId(f"{app}-{role}-{assignment}-{number}"): partitions for number in range(count)}
+    return [OwnerId(f"{app}-{role}-{assignment}-{number}") for number in range(count)]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Claims:
-    """The claims of one assignment: ``ids`` and the partitions of each."""
+    """The claims of one assignment: each of its ``partitions`` may commit under each of its ``ids``."""
 
-    ids: Mapping[OwnerId, Sequence[int]]
+    ids: Sequence[OwnerId]
+    partitions: frozenset[int]
     owners: OwnersTopic
     fencing: Fencing
     claimant: Claimant
@@ -127,23 +128,19 @@ class Claims:
     _claiming: bool = field(default=False, init=False)
     """True once the claims may be in the topic, also if the take-over was given up before it knew."""
 
-    def id_of(self, partition: int) -> OwnerId:
-        """The id under which the commits of ``partition`` are made."""
-        return next(id_ for id_, partitions in self.ids.items() if partition in partitions)
-
-    async def take(self) -> Mapping[int, Sequence[FencedOwner]]:
+    async def take(self) -> Mapping[int, Sequence[InitialisedId]]:
         """Take the steps 3 to 6 once the ids are initialised; the former owners by partition.
 
         Raises:
             LogError: it is unknown who owns the partitions. The ids must never be used.
         """
-        own = {partition for partitions in self.ids.values() for partition in partitions}
+        own, ids = self.partitions, set(self.ids)
         self._claiming = True
         end = await self.owners.append([self._claim(id_) for id_ in self.ids])
         failpoint("takeover.claimed")
         found = await self.owners.read(end)
         failpoint("takeover.read")
-        former = {id_: claim for id_, claim in found.items() if id_ not in self.ids and claim.names(own)}
+        former = {id_: claim for id_, claim in found.items() if id_ not in ids and claim.names(own)}
         if not former:
             return {}
         fenced = {one.id: one for one in await self.fencing.fence(former)}
@@ -159,7 +156,7 @@ class Claims:
     def _claim(self, id_: OwnerId) -> Claim:
         return Claim(
             id=id_,
-            partitions=frozenset(self.ids[id_]),
+            partitions=self.partitions,
             host=self.claimant.host,
             pid=self.claimant.pid,
             since_us=self.since_us,
@@ -177,10 +174,11 @@ class Claims:
             return
         await self.owners.forget([id_ for id_, partitions in known.items() if partitions.issubset(readable)])
 
-    async def release(self, partitions: Collection[int]) -> None:
-        """Release the ids all of whose partitions are in ``partitions``: their last commits were answered.
+    async def release(self) -> None:
+        """Release the claims: the last commits of all partitions were answered.
 
-        Call it last in a hand-over without errors, and in no ``finally``.
+        Call it last in a hand-over without errors, and in no ``finally``. Claims of partitions in which not
+        everything can be read stay.
 
         Raises:
             LogError: it is unknown whether they are released.
@@ -188,11 +186,9 @@ class Claims:
         if not self._claiming:
             return
         failpoint("release.begun")
-        ended = {id_: of for id_, of in self.ids.items() if set(of).issubset(partitions)}
-        named = {partition for of in ended.values() for partition in of}
-        readable = set(await self.fencing.readable(named, within_s=self.readable_s))
-        left = [id_ for id_, of in ended.items() if not readable.issuperset(of)]
-        if left:
-            logger.warning("claims are not released: not all can be read", extra={"owners": len(left)})
-        await self.owners.forget([id_ for id_ in ended if id_ not in left])
+        readable = await self.fencing.readable(self.partitions, within_s=self.readable_s)
+        if not self.partitions.issubset(readable):
+            logger.warning("claims are not released: not all can be read", extra={"owners": len(self.ids)})
+            return
+        await self.owners.forget(self.ids)
         failpoint("release.released")

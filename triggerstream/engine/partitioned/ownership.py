@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial, reduce
 from operator import add, attrgetter
 from typing import Any, TypeVar
@@ -14,7 +14,6 @@ from triggerstream.engine.counters import Counters
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.partitioned.claims import Claims
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
-from triggerstream.wire.claims import OwnerId
 
 _T = TypeVar("_T")
 
@@ -23,19 +22,22 @@ async def _at_once() -> None:
     """Membership needs no confirmation."""
 
 
-class Owner:
-    """The partitions that this process owns. ``make`` makes one that commits under a transactional id.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """The claims of an assignment, and ``make``, which makes one of its partitions by its number."""
 
-    ``claims_of`` makes the claims of an assignment of partitions in a generation of the group.
+    claims: Claims
+    make: Callable[[int], Partition]
+
+
+class Owner:
+    """The partitions that this process owns.
+
+    ``assign`` makes the assignment of partitions in a generation of the group, and claims nothing yet.
     """
 
-    def __init__(
-        self,
-        make: Callable[[int, OwnerId], Partition],
-        claims_of: Callable[[Sequence[int], int], Claims],
-    ) -> None:
-        self._make = make
-        self._claims_of = claims_of
+    def __init__(self, assign: Callable[[Sequence[int], int], Assignment]) -> None:
+        self._assign = assign
         self._claims: Claims | None = None
         self.partitions: dict[int, Partition] = {}
         self.on_durable: Callable[[Partition, Iterable[SessionId]], None] | None = None
@@ -70,8 +72,9 @@ class Owner:
         await self.close()
         if not numbers:
             return {}
-        claims = self._claims = self._claims_of(numbers, generation)
-        partitions = {number: self._made(number, claims.id_of(number)) for number in numbers}
+        assignment = self._assign(numbers, generation)
+        claims = self._claims = assignment.claims
+        partitions = {number: self._watched(assignment.make(number)) for number in numbers}
         self.partitions = dict(partitions)
         await _all({number: partition.start() for number, partition in partitions.items()})
         failpoint("takeover.started")
@@ -81,8 +84,7 @@ class Owner:
             {number: partition.open(former.get(number, ())) for number, partition in partitions.items()}
         )
 
-    def _made(self, number: int, id_: OwnerId) -> Partition:
-        partition = self._make(number, id_)
+    def _watched(self, partition: Partition) -> Partition:
         if self.on_durable is not None:
             partition.on_durable = partial(self.on_durable, partition)
         return partition
@@ -97,8 +99,8 @@ class Owner:
         claims, self._claims = self._claims, None
         self._past = [_sum(self._past), *(partition.counters for partition in partitions.values())]
         await asyncio.gather(*(partition.close() for partition in partitions.values()))
-        if claims is not None:
-            await claims.release([n for n, partition in partitions.items() if partition.ended_in_order])
+        if claims is not None and all(partition.ended_in_order for partition in partitions.values()):
+            await claims.release()
 
 
 async def _all(works: Mapping[int, Coroutine[Any, Any, _T]]) -> dict[int, _T]:

@@ -29,7 +29,7 @@ from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
 from triggerstream.engine.counters import Counters
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.migration import Pace
-from triggerstream.engine.partitioned.claims import FencedOwner
+from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.engine.partitioned.configurations import PartitionConfigurations
 from triggerstream.engine.partitioned.ports import Appender, Ledger, StateStore
 from triggerstream.engine.partitioned.session_scans import SessionScans
@@ -218,7 +218,7 @@ class Partition:
         async with self.transactions:
             await self._bounded(self.ledger.start(), "the start of a producer")
 
-    async def open(self, former: Sequence[FencedOwner] = ()) -> int:
+    async def open(self, former: Sequence[InitialisedId] = ()) -> int:
         """Take the partition over from its ``former`` owners, which are fenced, once it is claimed.
 
         Returns the offset from which to fetch.

@@ -9,7 +9,7 @@ from typing import NewType, Protocol
 from triggerstream.core.errors import LogError, TriggerstreamError, UsageError
 from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.checkpoint import DeadLetter, Decided
-from triggerstream.engine.partitioned.claims import FencedOwner
+from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.wire.records import NewRecord
 
 
@@ -76,7 +76,7 @@ class Ledger(Protocol):
         :mod:`triggerstream.engine.partitioned.claims` fences them.
         """
 
-    async def fence_old_release(self) -> FencedOwner:
+    async def fence_old_release(self) -> InitialisedId:
         """Fence the id under which releases before claims commit to the partition, all of them the same."""
 
     async def extent(self) -> Extent:
@@ -86,7 +86,7 @@ class Ledger(Protocol):
         it is then reported as unfinished.
         """
 
-    async def finish(self, former: Sequence[FencedOwner], *, commit: bool) -> None:
+    async def finish(self, former: Sequence[InitialisedId], *, commit: bool) -> None:
         """End all that ``former`` have left open in changelog, commands and dead letters.
 
         Raises:

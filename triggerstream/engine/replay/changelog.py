@@ -208,7 +208,7 @@ class ChangelogArchive:
         await self.ledger.close()
         if self.claims is not None and not self._in_doubt:
             try:
-                await self.claims.release([self.number])
+                await self.claims.release()
             except LogError as exc:
                 # The next owner fences it.
                 logger.warning("claim is not released", extra={"partition": self.number, "error": str(exc)})
