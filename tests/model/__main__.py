@@ -14,7 +14,6 @@ from tests.model.search import Bounds, Result, search
 
 HEAD = ("protocol", "bounds", "result", "states", "edges", "steps", "CPU s")
 BROKEN_BOUNDS = Bounds(kicks=1, crashes=1)
-_PARTS = Bounds(kicks=1, parts=1)
 LARGER = (
     (ID_PER_PARTITION, Bounds(events=2, kicks=1, crashes=1, rebalances=1)),
     (CLAIM_FIRST, Bounds(events=2, kicks=1, crashes=1, rebalances=1)),
@@ -24,6 +23,7 @@ LARGER = (
     (CLAIM_FIRST, Bounds(partitions=2, kicks=1)),
     (CLAIM_FIRST, Bounds(partitions=2, kicks=1, crashes=1)),
     (SPARE_ID, Bounds(kicks=1, parts=1)),
+    (SPARE_ID, Bounds(kicks=1, parts=2)),
     (SPARE_ID, Bounds(kicks=1, crashes=1, parts=1)),
     (KIP_447, Bounds(events=2, kicks=1, crashes=1, rebalances=1)),
 )
@@ -54,7 +54,9 @@ def main(only: str) -> int:
 
 def bounds_of(protocol: Protocol) -> Bounds:
     """Small bounds within which the fault of a broken protocol is found."""
-    return _PARTS if protocol.spare_id else BROKEN_BOUNDS
+    if not protocol.spare_id:
+        return BROKEN_BOUNDS
+    return Bounds(kicks=1, parts=2 if protocol.renews_fenced else 1)
 
 
 def _run(protocol: Protocol, bounds: Bounds, *, sound: bool, nobody_ends: bool = False) -> bool:

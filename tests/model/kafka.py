@@ -42,6 +42,8 @@ def _fenced(worker: Worker, target: int) -> Worker:
         return worker._replace(fenced=True)
     if worker.spare == target:
         return worker._replace(spare_fenced=True)
+    if worker.left == target:
+        return worker._replace(left_fenced=True)
     return worker
 
 

@@ -42,6 +42,9 @@ class Protocol:
     """An assignment has a second id, with which it goes on when it parts from a transaction."""
     spare_claimed: bool = True
     """The second id is claimed with the first one."""
+    renews_fenced: bool = False
+    """An id from which the assignment has parted is initialised again whatever its epoch is, which lifts the
+    fence of another owner; False: only if nobody else has initialised it."""
     sends_offsets: bool = False
     """Each transaction contains the group's offset (KIP-447)."""
     checks_generation: bool = False
@@ -114,6 +117,7 @@ BROKEN = (
     ),
     replace(CLAIM_FIRST, name="release before the last commit", hand_over=(Step.RELEASE, Step.FINISH)),
     replace(SPARE_ID, name="a spare id that is not claimed", spare_claimed=False),
+    replace(SPARE_ID, name="a spare id whose fence is lifted", renews_fenced=True),
     replace(CLAIM_FIRST, name="no fence", take_over=(Step.INIT, Step.CLAIM, *_END)),
     replace(IN_CHANGELOG, name="claims in the changelog, read committed", claims_committed=True),
     replace(

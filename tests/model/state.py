@@ -74,7 +74,8 @@ class Worker(NamedTuple):
     """A second id of its own, with which it goes on when it parts from a transaction."""
     spare_fenced: bool = False
     left: int = NOTHING
-    """The id of the transaction from which it has parted."""
+    """The id of the transaction from which it has parted. It is spare again once that is aborted."""
+    left_fenced: bool = False
     to_fence: tuple[int, ...] = ()
     to_forget: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()

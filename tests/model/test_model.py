@@ -25,6 +25,11 @@ def test_an_owner_that_goes_on_under_a_spare_id_decides_nothing_twice() -> None:
     assert (result.violation, result.complete, result.cyclic) == ("", True, 0)
 
 
+def test_an_id_that_is_spare_again_lifts_no_fence() -> None:
+    result = search(SPARE_ID, Bounds(kicks=1, parts=2))
+    assert (result.violation, result.complete, result.cyclic) == ("", True, 0)
+
+
 def test_planned_rebalances_end_nobody() -> None:
     result = search(CLAIM_FIRST, Bounds(rebalances=1), nobody_ends=True)
     assert (result.violation, result.complete) == ("", True)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from tests.model.group import ended
-from tests.model.kafka import append, fence
+from tests.model.kafka import append
 from tests.model.protocols import Protocol, Step
 from tests.model.state import (
+    ABORTING,
     COMMITTING,
     IDLE,
     NOTHING,
@@ -39,7 +40,7 @@ def work(state: State, place: int, worker: Worker, protocol: Protocol) -> Iterat
     if finishing and not worker.taken:
         after = with_worker(state, place, worker._replace(closing=worker.closing + 1))
         yield Event("has finished", after, worker=place)
-    yield from _part(state, place, worker)
+    yield from _part(state, place, worker, protocol)
     if worker.fenced:
         if worker.taken or begins:
             after = with_worker(state, place, ended(worker))
@@ -59,8 +60,12 @@ def work(state: State, place: int, worker: Worker, protocol: Protocol) -> Iterat
         yield _commit(state, place, worker)
 
 
-def _part(state: State, place: int, worker: Worker) -> Iterator[Event]:
-    """Give the open transaction up, have it aborted, and go on under the spare id."""
+def _part(state: State, place: int, worker: Worker, protocol: Protocol) -> Iterator[Event]:
+    """Give the open transaction up, have it aborted, and go on under the spare id.
+
+    The id of the transaction is initialised again, and is then the spare one. The coordinator refuses both
+    requests if another owner has initialised it meanwhile.
+    """
     left = state.faults.parts
     if left and worker.taken and worker.spare != NOTHING:
         goes_on = worker._replace(
@@ -69,12 +74,20 @@ def _part(state: State, place: int, worker: Worker) -> Iterator[Event]:
             spare=NOTHING,
             spare_fenced=False,
             left=worker.id,
+            left_fenced=worker.fenced,
             sent=0,
         )
         after = with_worker(state, place, goes_on)._replace(faults=state.faults._replace(parts=left - 1))
         yield Event("parts from its transaction", after, worker=place, id=worker.id, fault=True)
-    if worker.left != NOTHING and state.ids[worker.left].transaction == ONGOING:
-        yield Event("has aborted", fence(state, worker.left), worker=place, id=worker.left)
+    if worker.left == NOTHING or (worker.left_fenced and not protocol.renews_fenced):
+        return
+    one = state.ids[worker.left]
+    if one.transaction == ONGOING:
+        after = with_id(state, worker.left, one._replace(transaction=ABORTING))
+        yield Event("has aborted", after, worker=place, id=worker.left)
+    elif one.transaction == IDLE:
+        renewed = worker._replace(spare=worker.left, spare_fenced=False, left=NOTHING, left_fenced=False)
+        yield Event("initialises anew", with_worker(state, place, renewed), worker=place, id=worker.left)
 
 
 def _send(state: State, place: int, worker: Worker) -> Event:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.fetches import fetched
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
@@ -31,6 +33,15 @@ async def topics(connection: Connection, kafka_app: AppId) -> Topics:
     """The topics of ``kafka_app``, which are there and empty."""
     await create(connection, kafka_app, partitions=PARTITIONS)
     return Topics.of(kafka_app)
+
+
+def all_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a partition that does not exist look as if it was only away: nobody answers for it."""
+
+    async def existing(_: KafkaFencing, places: Sequence[TopicPartition]) -> list[TopicPartition]:
+        return list(places)
+
+    monkeypatch.setattr(KafkaFencing, "_existing", existing)
 
 
 async def read_all(connection: Connection, topic: str) -> list[ConsumerRecord]:

@@ -8,14 +8,17 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from tests.adapters.kafka.conftest import PARTITIONS, owner_id, read_all
+from tests.adapters.kafka.conftest import PARTITIONS, all_there, owner_id, read_all
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.ends import PartitionEnds
 from triggerstream.adapters.kafka.fencing import KafkaFencing, own_places
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic, new_claims
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
-from triggerstream.wire.claims import OwnerId
+from triggerstream.engine.partitioned.claims import InitialisedId, new_ids
+from triggerstream.engine.partitioned.ports import FencedError
+from triggerstream.wire.claims import Claim, OwnerId
 
 pytestmark = pytest.mark.kafka
 
@@ -146,10 +149,109 @@ async def test_the_end_after_an_orderly_hand_over_is_the_high_watermark_and_not_
 
 
 async def test_nothing_is_known_to_be_readable_soon_if_one_of_the_partitions_is_away(
-    connection: Connection, kafka_app: AppId, topics: Topics
+    connection: Connection, kafka_app: AppId, topics: Topics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del topics
     fencing = KafkaFencing(connection, kafka_app)
+    all_there(monkeypatch)
     assert await fencing.readable(range(PARTITIONS), within_s=0.1) == set(range(PARTITIONS))
     assert await fencing.readable([*range(PARTITIONS), PARTITIONS], within_s=0.1) == set()
     assert await fencing.readable(range(PARTITIONS), within_s=0.1) == set(range(PARTITIONS))
+
+
+async def test_a_claim_of_partitions_that_do_not_exist_is_forgotten_at_once(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    """The topics were made again with fewer partitions: nothing of these can be open."""
+    del topics
+    fencing, owners = KafkaFencing(connection, kafka_app), KafkaOwnersTopic(connection, kafka_app)
+    dead = Claim(id=OwnerId(f"{kafka_app}-w-dead"), partitions=frozenset({0, PARTITIONS + 3}))
+    await owners.append([dead])
+    ids = new_ids(kafka_app)
+    async with asyncio.timeout(4.0):  # less than a question for a partition that is away takes
+        former = await new_claims(ids, range(PARTITIONS), owners=owners, fencing=fencing).take()
+    assert [one.id for one in former[0]] == [dead.id]
+    assert set(await owners.current()) == set(ids)
+    await owners.close()
+
+
+# ---- an id that its own holder initialises again -------------------------------------------------
+
+
+async def _holder(connection: Connection, own: InitialisedId) -> AIOKafkaProducer:
+    """A producer under an id that is initialised already."""
+    producer = connection.producer(transactional_id=own.id)
+    producer._txn_manager.set_pid_and_epoch(own.producer, own.epoch)  # noqa: SLF001 - nothing public
+    await producer.start()
+    return producer
+
+
+@pytest.mark.parametrize("condition", ["idle", "in a transaction", "after a transaction"])
+async def test_who_has_an_id_may_abort_and_initialise_it_again(
+    connection: Connection, kafka_app: AppId, topics: Topics, condition: str
+) -> None:
+    fencing = KafkaFencing(connection, kafka_app)
+    (own,) = await fencing.initialise([owner_id()], transaction_s=60)
+    owner = await _holder(connection, own)
+    if condition != "idle":
+        await _write(owner, topics, b"first")
+    if condition == "after a transaction":
+        await owner.commit_transaction()
+    renewed = await fencing.renew(own, transaction_s=60)
+    assert renewed is not None
+    assert (renewed.id, renewed.producer) == (own.id, own.producer)
+    assert renewed.epoch > own.epoch
+    ends = await PartitionEnds(connection).of(_places(topics))
+    assert all(found.readable for found in ends.values()), "each partition has its marker by then"
+    if condition == "in a transaction":
+        with pytest.raises(ProducerFenced):
+            await owner.commit_transaction()
+    await stop(owner)
+    again = await _holder(connection, renewed)
+    await _write(again, topics, b"second")
+    await again.commit_transaction()
+    await stop(again)
+    values = {record.value for record in await read_all(connection, topics.commands)}
+    assert values == ({b"first", b"second"} if condition == "after a transaction" else {b"second"})
+
+
+@pytest.mark.parametrize("condition", ["idle", "in a transaction"])
+async def test_who_was_fenced_cannot_initialise_its_id_again_by_its_own_epoch(
+    connection: Connection, kafka_app: AppId, topics: Topics, condition: str
+) -> None:
+    """Why an id may be spare again, although nobody may lift the fence of another owner."""
+    fencing = KafkaFencing(connection, kafka_app)
+    (own,) = await fencing.initialise([owner_id()], transaction_s=60)
+    owner = await _holder(connection, own)
+    if condition == "in a transaction":
+        await _write(owner, topics, b"torn")
+    await stop(owner)
+    (fenced,) = await fencing.fence([own.id])
+    for _ in range(2):
+        with pytest.raises(FencedError):
+            await fencing.renew(own, transaction_s=60)
+    assert await fencing.renew(fenced, transaction_s=60) is not None, "the one who fenced it has it still"
+    assert await read_all(connection, topics.commands) == []
+
+
+async def test_a_late_record_of_an_aborted_transaction_is_refused(
+    connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    """Otherwise it would be committed with the next transaction of the id, which has the same producer."""
+    fencing = KafkaFencing(connection, kafka_app)
+    (own,) = await fencing.initialise([owner_id()], transaction_s=60)
+    slow = await _holder(connection, own)
+    await slow.begin_transaction()
+    await slow.send_and_wait(topics.changelog, b"torn", key=b"s", partition=0)
+    renewed = await fencing.renew(own, transaction_s=60)
+    assert renewed is not None
+    with pytest.raises(KafkaError):
+        await slow.send_and_wait(topics.changelog, b"late", key=b"s", partition=0)
+    again = await _holder(connection, renewed)
+    await again.begin_transaction()
+    await again.send_and_wait(topics.changelog, b"good", key=b"s", partition=0)
+    with pytest.raises(KafkaError):
+        await slow.send_and_wait(topics.changelog, b"later", key=b"s", partition=0)
+    await again.commit_transaction()
+    await asyncio.gather(stop(slow), stop(again))
+    assert [record.value for record in await read_all(connection, topics.changelog)] == [b"good"]

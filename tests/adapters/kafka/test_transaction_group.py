@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,9 +12,11 @@ from aiokafka import TopicPartition
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest
 from aiokafka.structs import OffsetAndMetadata
 
-from tests.adapters.kafka.conftest import PARTITIONS, read_all
+from tests.adapters.kafka.conftest import PARTITIONS, all_there, read_all
 from tests.support.waiting import eventually
+from triggerstream.adapters.kafka import transaction_group
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.ends import PartitionEnds
 from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.group import group_offsets
 from triggerstream.adapters.kafka.sending import Entry
@@ -22,6 +24,7 @@ from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.adapters.kafka.transaction_group import TransactionGroup
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.engine.partitioned.ports import FencedError
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord
@@ -37,6 +40,7 @@ class Assignment:
 
     def __init__(self, connection: Connection, app: AppId) -> None:
         self.connection, self.app, self.topics = connection, app, Topics.of(app)
+        self.fencing = KafkaFencing(connection, app)
         self.ended: Counter[bool] = Counter()
         """EndTxn requests that were answered without an error, commits and aborts."""
         self.ids = [OwnerId(f"{app}-w-{n}") for n in range(IDS)]
@@ -46,7 +50,7 @@ class Assignment:
         self.group = TransactionGroup(
             connection=self.connection,
             app=self.app,
-            fencing=KafkaFencing(self.connection, self.app),
+            fencing=self.fencing,
             ids=self.ids,
             partitions=range(PARTITIONS),
             producers=producers,
@@ -96,6 +100,16 @@ class Assignment:
         states = [record.key.decode() for record in await read_all(self.connection, self.topics.changelog)]
         assert sorted(commands) == sorted(states)
         return sorted(commands)
+
+    def under(self) -> OwnerId:
+        """The transactional id under which it commits now."""
+        (shared,) = self.group._shared  # noqa: SLF001 - nothing public tells
+        return shared.id.id
+
+    async def spare_again(self) -> None:
+        """Wait until every id but one is spare."""
+        spare = self.group._spare  # noqa: SLF001 - nothing public tells
+        await eventually(lambda: len(spare) == IDS - 1, within_s=30, what=lambda: len(spare))
 
     def hold(self, partition: int) -> asyncio.Event:
         """Have the producer send nothing of ``partition``, as if its leader was away, until it is back."""
@@ -196,7 +210,86 @@ async def test_a_partition_that_is_not_acknowledged_does_not_hold_up_the_others(
     async with asyncio.timeout(60):
         await asyncio.gather(*tasks.values())  # the new producer is not held
     assert await assignment.committed() == [f"p{n}" for n in range(PARTITIONS)]
-    assert len(assignment.group._spare) == IDS - 2  # noqa: SLF001 - one was used
+    assert assignment.under() != assignment.ids[0]
+    await assignment.spare_again()
+
+
+async def test_an_id_is_spare_again_once_the_transaction_that_was_given_up_is_aborted(
+    assignment: Assignment,
+) -> None:
+    await assignment.start(slow_s=0.3)
+    under = []
+    for turn in range(IDS + 1):
+        assignment.hold(turn % PARTITIONS)
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(assignment.commit(n, f"{turn}-{n}") for n in range(PARTITIONS)))
+        under.append(assignment.under())
+        await assignment.spare_again()
+    assert under == [*assignment.ids[1:], *assignment.ids[:2]]
+    wanted = sorted(f"{turn}-{n}" for turn in range(IDS + 1) for n in range(PARTITIONS))
+    assert await assignment.committed() == wanted
+
+
+async def test_who_waits_without_a_spare_id_goes_on_once_one_is_spare_again(assignment: Assignment) -> None:
+    await assignment.start(slow_s=0.3)
+    (*others, last), assignment.group._spare = assignment.group._spare, deque()  # noqa: SLF001 - all are used
+    assignment.hold(1)
+    tasks = [asyncio.create_task(assignment.commit(n, f"p{n}")) for n in range(PARTITIONS)]
+    done, _ = await asyncio.wait(tasks, timeout=1.5)
+    assert not done
+    assignment.group._spare.append(last)  # noqa: SLF001 - as when its transaction is aborted
+    async with asyncio.timeout(60):
+        await asyncio.gather(*tasks)
+    assert assignment.under() == last.id
+    assert others
+    assert await assignment.committed() == [f"p{n}" for n in range(PARTITIONS)]
+
+
+async def test_an_id_that_another_owner_has_fenced_is_not_used_again(assignment: Assignment) -> None:
+    await assignment.start(slow_s=0.3)
+    renew = assignment.fencing.renew
+
+    async def after_a_fence(own: InitialisedId, *, transaction_s: float) -> InitialisedId | None:
+        await KafkaFencing(assignment.connection, assignment.app).fence([own.id])
+        return await renew(own, transaction_s=transaction_s)
+
+    assignment.fencing.renew = after_a_fence  # type: ignore[method-assign] # another owner is faster
+    assignment.hold(1)
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(assignment.commit(n, f"p{n}") for n in range(PARTITIONS)))
+    await eventually(lambda: not assignment.group._aborting, within_s=30, what="still aborting")  # noqa: SLF001
+    assert len(assignment.group._spare) == IDS - 2  # noqa: SLF001 - nothing public tells
+
+
+@pytest.mark.parametrize("aborted", [True, False], ids=["aborted", "not aborted"])
+async def test_a_group_is_closed_once_what_was_given_up_is_aborted_or_says_that_it_is_not(
+    assignment: Assignment, monkeypatch: pytest.MonkeyPatch, *, aborted: bool
+) -> None:
+    await assignment.start(slow_s=0.3)
+    renew, gate, asked = assignment.fencing.renew, asyncio.Event(), asyncio.Event()
+
+    async def late(own: InitialisedId, *, transaction_s: float) -> InitialisedId | None:
+        asked.set()
+        await gate.wait()
+        return await renew(own, transaction_s=transaction_s)
+
+    assignment.fencing.renew = late  # type: ignore[method-assign] # a coordinator that is away
+    assignment.hold(1)
+    tasks = [asyncio.create_task(assignment.commit(n, f"p{n}")) for n in range(PARTITIONS)]
+    async with asyncio.timeout(60):
+        await asked.wait()
+    for n in range(PARTITIONS - 1):
+        await assignment.group.leave(n)
+    if aborted:
+        asyncio.get_running_loop().call_later(0.5, gate.set)
+        await assignment.group.leave(PARTITIONS - 1)
+        ends = await PartitionEnds(assignment.connection).of(assignment.places(0))
+        assert all(one.readable for one in ends.values())
+    else:
+        monkeypatch.setattr(transaction_group, "_ABORTED_S", 0.2)
+        with pytest.raises(LogError, match="not aborted"):
+            await assignment.group.leave(PARTITIONS - 1)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_transaction_to_which_no_partition_is_added_is_given_up(assignment: Assignment) -> None:
@@ -214,7 +307,8 @@ async def test_a_transaction_to_which_no_partition_is_added_is_given_up(assignme
     async with asyncio.timeout(60):
         await asyncio.gather(*(assignment.commit(n, f"p{n}") for n in range(PARTITIONS)))
     assert await assignment.committed() == [f"p{n}" for n in range(PARTITIONS)]
-    assert len(assignment.group._spare) == IDS - 2  # noqa: SLF001 - one was used
+    assert assignment.under() != assignment.ids[0]
+    await assignment.spare_again()
 
 
 async def test_a_group_offset_alone_is_no_answer_of_a_broker(assignment: Assignment) -> None:
@@ -238,8 +332,11 @@ async def test_a_group_offset_alone_is_no_answer_of_a_broker(assignment: Assignm
     assert await group_offsets(assignment.connection, worker_group(assignment.app), [place]) == {place: 7}
 
 
-async def test_a_question_about_a_partition_that_is_away_ends_with_who_asks(assignment: Assignment) -> None:
+async def test_a_question_about_a_partition_that_is_away_ends_with_who_asks(
+    assignment: Assignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await assignment.start()
+    all_there(monkeypatch)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await assignment.group._settled([PARTITIONS])  # noqa: SLF001 - there is no such partition

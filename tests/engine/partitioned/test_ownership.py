@@ -209,3 +209,17 @@ async def test_an_owner_of_which_a_partition_ends_in_doubt_releases_nothing(benc
     await benches.owner.close()
     (claim,) = (await benches.topic.read(benches.topic.end)).values()
     assert claim.partitions == frozenset({0, 1})
+
+
+async def test_an_owner_that_leaves_a_transaction_open_ends_in_order_and_releases_nothing(
+    benches: Benches,
+) -> None:
+    await benches.owner.open([0, 1])
+
+    async def close() -> None:
+        raise LogError("not aborted yet")
+
+    benches.made[1].ledger.close = close  # type: ignore[method-assign] # a partition that is away
+    await benches.owner.close()
+    assert [made.phase for made in benches.made] == [PartitionPhase.CLOSED, PartitionPhase.CLOSED]
+    assert len(await benches.topic.read(benches.topic.end)) == 1

@@ -6,31 +6,12 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 from aiokafka import TopicPartition
-from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.errors import (
-    ConcurrentTransactions,
-    CoordinatorLoadInProgressError,
-    CoordinatorNotAvailableError,
-    InvalidProducerEpoch,
-    KafkaConnectionError,
-    KafkaError,
-    NodeNotReadyError,
-    NotCoordinatorError,
-    OperationNotAttempted,
-    ProducerFenced,
-    RequestTimedOutError,
-    for_code,
-)
-from aiokafka.protocol.api import Request, Response
-from aiokafka.protocol.transaction import (
-    AddPartitionsToTxnRequest_v0,
-    EndTxnRequest_v0,
-    InitProducerIdRequest_v0,
-)
+from aiokafka.client import AIOKafkaClient
 
+from triggerstream.adapters.kafka import transactional_ids
+from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.ends import PartitionEnds
-from triggerstream.adapters.kafka.protocol import Call
 from triggerstream.adapters.kafka.records import extents
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.ids import AppId
@@ -39,24 +20,14 @@ from triggerstream.wire.claims import OwnerId
 
 FENCE_S = 60.0
 """Maximum time for a fence: a coordinator ends a transaction in all its partitions before it answers."""
-_TRANSACTION_MS = 10_000
-"""The time limit of transactions that the id gets. Only ``finish`` begins one, which has no records."""
+_TRANSACTION_S = 10.0
+"""The time limit of transactions that a fenced id gets. Only ``finish`` begins one, which has no records."""
 _RETRY_S = 0.005
 _LONGEST_RETRY_S = 0.02
-"""aiokafka waits 100 ms: the fence of an owner with 48 partitions took 137 ms, and 40 ms with this."""
 _ASK_S = 5.0
 """Time for the questions themselves, where it is asked for a short while whether all can be read."""
 _PARALLEL = 32
 """Requests under way: each may hold its connection for as long as a transaction takes to end."""
-_AGAIN = (
-    ConcurrentTransactions,
-    CoordinatorLoadInProgressError,
-    CoordinatorNotAvailableError,
-    NotCoordinatorError,
-    NodeNotReadyError,
-    RequestTimedOutError,
-    KafkaConnectionError,
-)
 
 
 class KafkaFencing:
@@ -82,16 +53,29 @@ class KafkaFencing:
             translate_errors("transactional ids cannot be initialised", timeout_s=FENCE_S),
             self._connection.client() as client,
         ):
-            limit, time_ms = asyncio.Semaphore(_PARALLEL), round(transaction_s * 1000)
-            return await asyncio.gather(*(_fenced(client, id_, limit, time_ms=time_ms) for id_ in ids))
+            return await _initialised(client, ids, transaction_s=transaction_s)
+
+    async def renew(self, own: InitialisedId, *, transaction_s: float) -> InitialisedId | None:
+        """Abort what ``own`` has open, and initialise it again, unless another process has fenced it.
+
+        None if it cannot be used again, because the brokers are too old; it is aborted then, too.
+
+        Raises:
+            FencedError: another process has fenced it.
+            LogError: it is unknown whether it is aborted, and it must not be used again.
+        """
+        async with (
+            translate_errors("a transaction cannot be aborted", timeout_s=FENCE_S),
+            self._connection.client() as client,
+        ):
+            return await transactional_ids.renew(client, own, transaction_s=transaction_s)
 
     async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
         async with (
             translate_errors("former owners cannot be fenced", timeout_s=FENCE_S),
             self._connection.client() as client,
         ):
-            limit = asyncio.Semaphore(_PARALLEL)
-            return await asyncio.gather(*(_fenced(client, id_, limit) for id_ in ids))
+            return await _initialised(client, ids, transaction_s=_TRANSACTION_S)
 
     async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:
         places = [place for number in partitions for place in own_places(self._topics, number)]
@@ -99,10 +83,28 @@ class KafkaFencing:
             return set()
         try:
             async with asyncio.timeout(within_s + _ASK_S):
+                places = await self._existing(places)
                 left = await self._unreadable(places, within_s)
         except TimeoutError:
             return set()  # one of them is away, and nothing is known of the others
         return set(partitions) - {place.partition for place in left}
+
+    async def _existing(self, places: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """``places`` without those that their topic does not have: nothing can be open there.
+
+        A claim may name them that was made before the topics were made again with fewer partitions.
+        """
+        names = sorted({place.topic for place in places})
+        async with (
+            translate_errors("the number of partitions is not known"),
+            self._connection.client() as client,
+        ):
+            topics = (await describe(client, names)).topics
+        return [
+            place
+            for place in places
+            if place.topic not in topics or place.partition < topics[place.topic].partitions
+        ]
 
     async def _unreadable(self, places: list[TopicPartition], within_s: float) -> list[TopicPartition]:
         """Those of ``places`` whose records of now cannot all be read by then. Others may write on."""
@@ -142,23 +144,13 @@ class KafkaFencing:
             FencedError: another process has fenced one of them meanwhile.
             LogError: it is unknown whether it has succeeded.
         """
-        topics: dict[str, list[int]] = {}
-        for topic, partition in places:
-            topics.setdefault(topic, []).append(partition)
         async with (
             self._finishing,  # a former owner may have had several partitions, and can have one transaction
             translate_errors("the log did not end a former owner's transaction", timeout_s=FENCE_S),
             self._connection.client() as client,
         ):
             for owner in former:
-                of_owner = {
-                    "transactional_id": owner.id,
-                    "producer_id": owner.producer,
-                    "producer_epoch": owner.epoch,
-                }
-                add = Call(AddPartitionsToTxnRequest_v0, **of_owner, topics=list(topics.items()))
-                await _ask(client, owner.id, add)
-                await _ask(client, owner.id, Call(EndTxnRequest_v0, **of_owner, transaction_result=commit))
+                await transactional_ids.end_in(client, owner, places, commit=commit)
 
 
 def own_places(topics: Topics, partition: int) -> list[TopicPartition]:
@@ -168,54 +160,13 @@ def own_places(topics: Topics, partition: int) -> list[TopicPartition]:
     ]
 
 
-async def _fenced(
-    client: AIOKafkaClient, id_: OwnerId, limit: asyncio.Semaphore, *, time_ms: int = _TRANSACTION_MS
-) -> InitialisedId:
-    call = Call(InitProducerIdRequest_v0, transactional_id=id_, transaction_timeout_ms=time_ms)
-    async with limit:
-        answer = await _ask(client, id_, call)
-    return InitialisedId(id=id_, producer=answer.producer_id, epoch=answer.producer_epoch)
+async def _initialised(
+    client: AIOKafkaClient, ids: Collection[OwnerId], *, transaction_s: float
+) -> Sequence[InitialisedId]:
+    limit = asyncio.Semaphore(_PARALLEL)
 
+    async def one(id_: OwnerId) -> InitialisedId:
+        async with limit:
+            return await transactional_ids.initialise(client, id_, transaction_s=transaction_s)
 
-async def _ask(client: AIOKafkaClient, id_: OwnerId, call: Request) -> Response:
-    """The answer of the coordinator of ``id_``; asks again while it ends a transaction, or moves.
-
-    Raises:
-        KafkaError: it refuses.
-    """
-    wait_s, coordinator = _RETRY_S, None
-    while True:
-        try:
-            if coordinator is None:
-                coordinator = await client.coordinator_lookup(CoordinationType.TRANSACTION, id_)
-                if not await client.ready(coordinator, group=ConnectionGroup.COORDINATION):
-                    raise NodeNotReadyError
-            answer = await client.send(coordinator, call, group=ConnectionGroup.COORDINATION)
-            _raise_error(answer, id_)
-        except InvalidProducerEpoch as exc:
-            raise ProducerFenced from exc
-        except _AGAIN as exc:
-            if not isinstance(exc, ConcurrentTransactions):
-                coordinator = None
-        except KafkaError as exc:
-            if not exc.retriable:
-                raise
-            coordinator = None
-        else:
-            return answer
-        await asyncio.sleep(wait_s)
-        wait_s = min(wait_s * 2, _LONGEST_RETRY_S)
-        if coordinator is None:
-            await client.force_metadata_update()
-
-
-def _raise_error(answer: Response, id_: OwnerId) -> None:
-    """Raise the error in ``answer``, if it has one."""
-    if hasattr(answer, "error_code"):
-        codes = [answer.error_code]
-    else:
-        codes = [code for _topic, partitions in answer.errors for _partition, code in partitions if code]
-    # Where one partition is refused, the others are only said not to have been attempted.
-    for code in sorted(codes, key=lambda code: code == OperationNotAttempted.errno):
-        if code:
-            raise for_code(code)(id_)
+    return await asyncio.gather(*map(one, ids))

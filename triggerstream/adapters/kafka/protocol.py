@@ -170,6 +170,28 @@ DESCRIBE_GROUPS = _message(
 )
 """DescribeGroups with the names of static members."""
 
+RENEW_PRODUCER_ID = _message(
+    22,
+    5,
+    flexible=True,
+    request=Schema(
+        ("transactional_id", _COMPACT_TEXT),
+        ("transaction_timeout_ms", Int32),
+        ("producer_id", Int64),
+        ("producer_epoch", Int16),
+        _TAGS,
+    ),
+    answer=Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        ("producer_id", Int64),
+        ("producer_epoch", Int16),
+        _TAGS,
+    ),
+)
+"""InitProducerId with the producer id and epoch that the coordinator must have (KIP-360), of Kafka 3.8 and
+later: those also refuse late records of an earlier transaction (KIP-890)."""
+
 CHANGE_SETTINGS = _message(
     44,
     0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -90,10 +90,10 @@ async def wait_for_acknowledgements(
     producer: AIOKafkaProducer,
     sending: Mapping[asyncio.Task[int], QueuedCheckpoint],
     *,
-    has_spare: bool,
+    has_spare: Callable[[], bool],
     slow_s: float,
 ) -> None:
-    """Return once all records are acknowledged. ``has_spare``: there is a spare id to go on with.
+    """Return once all records are acknowledged. ``has_spare``: True if there is a spare id to go on with now.
 
     Raises:
         TransactionGivenUpError: the fault is that of some partitions, and ``has_spare``.
@@ -109,11 +109,11 @@ async def wait_for_acknowledgements(
         if any(map(_error_of, done)):
             if pending:
                 await asyncio.wait(pending, timeout=_REASON_S)
-            raise _cause(producer, sending, has_spare=has_spare)
+            raise _cause(producer, sending, has_spare=has_spare())
         idle = 0 if done else idle + 1
-        if has_spare and idle >= _TICKS and len(pending) < writing:
+        if idle >= _TICKS and len(pending) < writing and has_spare():
             raise TransactionGivenUpError({sending[task]: None for task in pending})
-        if has_spare and idle >= _UNADDED * _TICKS and producer._txn_manager.partitions_to_add():  # noqa: SLF001 - nothing public tells
+        if idle >= _UNADDED * _TICKS and has_spare() and producer._txn_manager.partitions_to_add():  # noqa: SLF001 - nothing public tells
             raise TransactionGivenUpError({})
     for task, checkpoint in sending.items():
         checkpoint.position = task.result()

@@ -8,7 +8,8 @@ One partition must not hold up or undo what the others have done. If a broker re
 acknowledge them although it has acknowledged those of others, the transaction is given up:
 
 1. its producer is closed. It has not asked for a commit and never will, so nothing of it is ever committed
-2. its transactional id is fenced, which has the coordinator abort the transaction in all partitions
+2. the coordinator is asked to abort the transaction in all partitions. When it has, the id gets a new epoch
+   and is spare again, unless another owner has fenced it
 3. a new producer goes on with a spare id, which was claimed with the others
 4. each partition waits, for itself, until nothing in its topics is open any more, then commits the same
    content again. The transaction of before is aborted there, so no reader sees it twice
@@ -16,7 +17,8 @@ acknowledge them although it has acknowledged those of others, the transaction i
    process, whose next attempt meets the same record, after the others have gone on
 
 A crash between any two of these leaves an open or aborted transaction of a claimed id, which the next owner
-fences. Without a spare id, all wait for the slowest, and an error is that of all partitions.
+fences. Without a spare id, all wait for the slowest, and an error is that of all partitions, until an id is
+spare again. A group that is closed waits for what is being aborted; if that takes too long, its claims stay.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -48,6 +50,7 @@ from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.partitioned.claims import InitialisedId
+from triggerstream.engine.partitioned.ports import FencedError
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord
 
@@ -59,7 +62,8 @@ worker earlier, so nobody waits for this time: it only limits how slow brokers m
 PRODUCERS = 1
 """Producers that work. Each costs two connections to a broker, and its transactions are the smaller."""
 SPARES = 4
-"""Ids that are claimed in addition, for transactions that are given up. Each is a claim of 500 bytes."""
+"""Ids that are claimed in addition, for transactions that are given up. Each is a claim of 500 bytes. As many
+partitions may be away, one after the other; an id is spare again once the partition is back."""
 MOST_BYTES = 16 * 1024 * 1024
 """A transaction takes checkpoints up to this, the oldest first: some seconds of a slow broker's time, of the
 60 s after which the coordinator aborts it."""
@@ -78,7 +82,10 @@ _RETURNING = 8
 _SETTLED_S = 5.0
 """Time for one such question. A partition that is away does not keep its place among the eight for longer."""
 _AGAIN_S = 0.5
-"""Pause before a question or a fence is repeated, while a partition is away."""
+"""Pause before a question is repeated, while a partition or a coordinator is away."""
+_ABORTED_S = 5.0
+"""Time for transactions that were given up to be aborted when the group is closed: as long as a release waits
+until all can be read."""
 
 
 class TransactionGroup:
@@ -117,6 +124,7 @@ class TransactionGroup:
         self._place_of = {number: place for place, number in enumerate(sorted(partitions))}
         self._open = set(partitions)
         self._background: set[asyncio.Task[None]] = set()
+        self._aborting: set[asyncio.Task[None]] = set()
         self.transactions = 0
         """How many transactions were committed."""
 
@@ -152,7 +160,7 @@ class TransactionGroup:
             kept, self._spare = self._spare, deque()
             with suppress(LogError):
                 await self._fencing.finish(list(kept), [place], commit=False)
-                self._spare = kept
+                self._spare.extend(kept)
 
     async def commit(
         self,
@@ -184,10 +192,20 @@ class TransactionGroup:
         return await checkpoint.done
 
     async def leave(self, partition: int) -> None:
-        """Say that ``partition`` commits nothing more. The last one closes the producers."""
+        """Say that ``partition`` commits nothing more. The last one closes the producers.
+
+        Raises:
+            LogError: a transaction that was given up may still be open: the claims must not be released.
+        """
         self._open.discard(partition)
-        if not self._open:
-            await self.close()
+        if self._open:
+            return
+        if self._aborting:
+            await asyncio.wait(self._aborting, timeout=_ABORTED_S)
+        left = len(self._aborting)
+        await self.close()
+        if left:
+            raise LogError(f"{left} of the transactions that were given up are not aborted yet")
 
     async def close(self) -> None:
         """Close the connections. What is not committed has an error."""
@@ -200,6 +218,7 @@ class TransactionGroup:
             await asyncio.wait([starting])
         tasks = {
             *self._background,
+            *self._aborting,
             *(shared.working for shared in self._shared if shared.working is not None),
         }
         for task in tasks:
@@ -252,7 +271,7 @@ class TransactionGroup:
             # Only here does a record that was not accepted raise an error: commit_transaction does not.
             async with translate_errors("the log did not take a checkpoint"):
                 await wait_for_acknowledgements(
-                    producer, sending, has_spare=bool(self._spare), slow_s=self._slow_s
+                    producer, sending, has_spare=lambda: bool(self._spare), slow_s=self._slow_s
                 )
         finally:
             for task in sending:
@@ -293,7 +312,9 @@ class TransactionGroup:
             },
         )
         await abandon(failed)
-        self._run(self._abort(former))
+        aborting = self._run(self._abort(former))
+        self._aborting.add(aborting)
+        aborting.add_done_callback(self._aborting.discard)
         shared.id = spare
         shared.producer = await self._started(shared.id)
         others = [one for one in taken if one not in culprits]
@@ -315,14 +336,22 @@ class TransactionGroup:
                 self._run(fail_after([*others, *shared.waiting], culprit, LogError(text)))
 
     async def _abort(self, former: InitialisedId) -> None:
-        """Have the transaction of ``former`` aborted. It takes as long as one of its partitions is away."""
+        """Have the transaction of ``former`` aborted; its id is spare again then.
+
+        It takes as long as one of its partitions is away.
+        """
         while True:
             try:
-                await self._fencing.fence([former.id])
+                renewed = await self._fencing.renew(former, transaction_s=self._transaction_s)
+            except FencedError as exc:  # if all ids are fenced, the next transaction has the error
+                logger.info("a transactional id is not used again", extra={"error": str(exc)})
+                return
             except LogError as exc:
                 logger.info("a transaction is not aborted yet", extra={"error": str(exc)})
                 await asyncio.sleep(_AGAIN_S)
             else:
+                if renewed is not None:
+                    self._spare.append(renewed)
                 return
 
     async def _settled(self, partitions: Collection[int]) -> None:
@@ -368,11 +397,12 @@ class TransactionGroup:
                 left.append(checkpoint)
         return left
 
-    def _run(self, work: Any) -> None:  # noqa: ANN401 - a coroutine of any kind
+    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         task.add_done_callback(retrieve_error)
+        return task
 
     async def _started(self, id_: InitialisedId) -> AIOKafkaProducer:
         """A producer under ``id_``, which does not initialise it: that would lift another owner's fence."""

@@ -145,6 +145,8 @@ class Partition:
     _scans: SessionScans = field(init=False)
     _reached: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
     _committer: asyncio.Task[None] | None = None
+    _left_open: bool = False
+    """True if the next owner must end one of its transactions: its claim stays."""
     _committing: Background = field(init=False)
     _background: Background = field(init=False)
 
@@ -502,8 +504,8 @@ class Partition:
 
     @property
     def ended_in_order(self) -> bool:
-        """True if it is closed, and each transaction that it began was answered: it is committed."""
-        if self.phase is not PartitionPhase.CLOSED or self._waiting:
+        """True if it is closed, and each transaction that it began has ended: it is committed, or undone."""
+        if self.phase is not PartitionPhase.CLOSED or self._waiting or self._left_open:
             return False
         committer = self._committer
         return committer is None or (not committer.cancelled() and committer.exception() is None)
@@ -521,7 +523,14 @@ class Partition:
             self.turns.hurry(at_once=True)
             await asyncio.wait([self._committer])  # its error has already ended the process
         self._resolve_reached()
-        await self.ledger.close()
+        try:
+            await self.ledger.close()
+        except LogError as exc:
+            self._left_open = True
+            logger.warning(
+                "a transaction is left to the next owner",
+                extra={"partition": self.number, "error": str(exc)},
+            )
         if self._committer is not None:
             self._states.close()
         self.phase = PartitionPhase.CLOSED

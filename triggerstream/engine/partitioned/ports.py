@@ -119,7 +119,11 @@ class Ledger(Protocol):
         """
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections.
+
+        Raises:
+            LogError: they are closed, and a transaction may still be open: the claim must not be released.
+        """
 
 
 class StateStore(Protocol):
