@@ -78,8 +78,7 @@ async def test_who_is_fenced_commits_nothing_and_who_fences_owns_nothing_by_it(
     last = claim(place)
     (id_,) = (await topic.read(await topic.append([last]))).keys() - {last.id}
     for _ in range(2):  # idempotent
-        (fenced,) = await fencing.fence([id_])
-        assert fenced.id == id_
+        await fencing.fence([id_])
     with pytest.raises(FencedError):
         await owner.commit(CHANGE)
     assert await other.commit(CHANGE) > 0
@@ -90,8 +89,8 @@ async def test_who_is_fenced_commits_nothing_and_who_fences_owns_nothing_by_it(
 async def test_an_id_that_nobody_has_can_be_fenced(place: PartitionedPlace) -> None:
     fencing = place.claims([]).fencing
     unknown = [claim(place).id for _ in range(40)]
-    assert {one.id for one in await fencing.fence(unknown)} == set(unknown)
-    assert list(await fencing.fence([])) == []
+    await fencing.fence(unknown)
+    await fencing.fence([])
 
 
 async def test_what_is_committed_can_be_read(place: PartitionedPlace) -> None:

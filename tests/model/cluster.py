@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Seque
 from dataclasses import dataclass, field
 
 from triggerstream.adapters.memory import MemoryOwnersTopic, MemoryPartition
-from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError, HighWatermark
 from triggerstream.wire.claims import Claim, OwnerId
 
@@ -105,10 +104,11 @@ class TurnLedger:
         await self.cluster.turn(self.who, "start")
         self.epoch = self.cluster.initialise(self.id)
 
-    async def fence_old_release(self) -> InitialisedId:
+    async def fence_old_release(self) -> OwnerId:
         """No older release is at work."""
         id_ = OwnerId("test-0")
-        return InitialisedId(id=id_, producer=0, epoch=self.cluster.initialise(id_))
+        self.cluster.initialise(id_)
+        return id_
 
     async def extent(self) -> Extent:
         await self.cluster.turn(self.who, "extent")
@@ -116,7 +116,7 @@ class TurnLedger:
         log_end = HighWatermark(len(self.cluster.log.log))
         return Extent(begin=0, end=HighWatermark(end), log_begin=0, log_end=log_end)
 
-    async def finish(self, former: Sequence[InitialisedId], *, commit: bool) -> None:
+    async def finish(self, former: Sequence[OwnerId], *, commit: bool) -> None:
         """Brokers lose nothing here."""
 
     async def is_undone(self, position: int) -> bool:  # noqa: ARG002 - by the port
@@ -177,14 +177,15 @@ class TurnFencing:
     cluster: Cluster
     who: str
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
-        return [await self._fence(id_) for id_ in ids]
+    async def fence(self, ids: Collection[OwnerId]) -> None:
+        for id_ in ids:
+            await self._fence(id_)
 
-    async def _fence(self, id_: OwnerId) -> InitialisedId:
+    async def _fence(self, id_: OwnerId) -> None:
         await self.cluster.turn(self.who, "fence")
         self.cluster.initialise(id_)
         await self.cluster.turn(self.who, "fenced", lambda: self.cluster.settled(id_))
-        return InitialisedId(id=id_, producer=0, epoch=self.cluster.initialise(id_))
+        self.cluster.initialise(id_)
 
     async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:  # noqa: ARG002
         await self.cluster.turn(self.who, "readable")

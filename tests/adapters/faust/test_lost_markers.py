@@ -11,10 +11,12 @@ from uuid import uuid4
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
 
 from tests.adapters.faust.workers import Stage, folded, outcome_of, read_all, stage
 from tests.support.kafka.lost_markers import ALLOWED, leave_open
 from tests.support.kafka.server import KafkaServer, missing
+from triggerstream.adapters.kafka import transactional_ids
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.fencing import KafkaFencing
@@ -24,6 +26,7 @@ from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
 from triggerstream.adapters.kafka.records import extents, record_of, stable_ends
 from triggerstream.adapters.kafka.replay import KafkaRecords
 from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.adapters.kafka.transactional_ids import InitialisedId
 from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.claims import Claimant, Claims, new_ids
@@ -303,6 +306,96 @@ async def test_a_rebuild_ends_them_as_well(app: Stage) -> None:
     assert (await archive.kept()).offset == 0
     assert [one async for found in archive.commands.records(0, 1) for one in found] == []
     await archive.close()
+
+
+class Taker:
+    """A process that takes one partition over."""
+
+    def __init__(self, app: Stage, partition: int) -> None:
+        self.partition = partition
+        self.fencing = KafkaFencing(app.connection, app.app)
+        self.owners = KafkaOwnersTopic(app.connection, app.app)
+        ids = new_ids(app.app)
+        self.claims = claims_of(app.connection, app.app, ids, partition, self.owners)
+        self.claims.fencing = self.fencing
+        self.ledger = KafkaLedger(
+            connection=app.connection,
+            app=app.app,
+            topics=app.topics,
+            partition=partition,
+            id_=ids[0],
+            fencing=self.fencing,
+        )
+
+    async def fence(self) -> None:
+        self.former = (await self.claims.take())[self.partition]
+
+    async def end(self, *, commit: bool) -> None:
+        assert (await self.ledger.extent()).unfinished is not None
+        await self.ledger.finish(self.former, commit=commit)
+        assert (await self.ledger.extent()).unfinished is None
+
+    async def close(self) -> None:
+        await self.ledger.close()
+        await self.owners.close()
+
+
+@pytest.fixture
+async def takers(app: Stage) -> AsyncIterator[tuple[Taker, Taker]]:
+    """Two that take a partition each over from one owner, whose transactions in both have lost their ends."""
+    topic, former = KafkaOwnersTopic(app.connection, app.app), new_ids(app.app)[0]
+    await topic.append([Claim(id=former, partitions=frozenset({0, 1}))])
+    await topic.close()
+    for partition in (0, 1):
+        entries = {one: [(b"s", b"%d" % partition)] for one in (app.topics.changelog, app.topics.commands)}
+        await leave_open(app.connection, former, partition, entries)
+    made = Taker(app, 0), Taker(app, 1)
+    for taker in made:
+        await taker.ledger.start()
+    yield made
+    for taker in made:
+        await taker.close()
+
+
+async def in_log(app: Stage) -> dict[str, list[bytes | None]]:
+    """The committed values of both topics, in the order of partitions."""
+    found = {}
+    for name in (app.topics.changelog, app.topics.commands):
+        records = await read_all(app.connection, name, app.partitions)
+        found[name] = [record.value for number in sorted(records) for record in records[number]]
+    return found
+
+
+async def test_two_may_end_the_transactions_of_one_former_owner_at_once(
+    app: Stage, takers: tuple[Taker, Taker]
+) -> None:
+    first, second = takers
+    await asyncio.gather(first.fence(), second.fence())
+    await asyncio.gather(first.end(commit=True), second.end(commit=False))
+    assert await in_log(app) == {app.topics.changelog: [b"0"], app.topics.commands: [b"0"]}
+
+
+async def test_who_fences_an_owner_undoes_nothing_that_another_one_is_about_to_commit(
+    app: Stage, takers: tuple[Taker, Taker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = takers
+    end, begun, gate = transactional_ids._end, asyncio.Event(), asyncio.Event()  # noqa: SLF001 - between two requests
+
+    async def late(client: AIOKafkaClient, owner: InitialisedId, *, commit: bool) -> None:
+        begun.set()
+        await gate.wait()
+        await end(client, owner, commit=commit)
+
+    monkeypatch.setattr(transactional_ids, "_end", late)
+    await first.fence()
+    ending = asyncio.create_task(first.end(commit=True))
+    await begun.wait()
+    fencing = asyncio.create_task(second.fence())
+    await asyncio.wait([fencing], timeout=0.5)
+    gate.set()
+    await asyncio.gather(ending, fencing)
+    await second.end(commit=False)
+    assert await in_log(app) == {app.topics.changelog: [b"0"], app.topics.commands: [b"0"]}
 
 
 @pytest.mark.faults

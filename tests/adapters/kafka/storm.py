@@ -27,8 +27,9 @@ from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.transaction_group import TransactionGroup
+from triggerstream.adapters.kafka.transactional_ids import InitialisedId
 from triggerstream.adapters.memory import MemoryStateStore
-from triggerstream.engine.partitioned.claims import Claimant, Claims, InitialisedId, new_ids
+from triggerstream.engine.partitioned.claims import Claimant, Claims, new_ids
 from triggerstream.engine.partitioned.ownership import Assignment, Owner
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError
@@ -89,15 +90,15 @@ class PausingFencing(KafkaFencing):
 
     pauses: Pauses
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
-        return await self.pauses.around(super().fence(ids))
+    async def fence(self, ids: Collection[OwnerId]) -> None:
+        await self.pauses.around(super().fence(ids))
 
 
 class NoFencing(PausingFencing):
     """The control: it fences nobody."""
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
-        return [InitialisedId(id=id_, producer=0, epoch=0) for id_ in ids]
+    async def fence(self, ids: Collection[OwnerId]) -> None:
+        pass
 
 
 class _Group(TransactionGroup):

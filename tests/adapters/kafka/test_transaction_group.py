@@ -22,9 +22,9 @@ from triggerstream.adapters.kafka.group import group_offsets
 from triggerstream.adapters.kafka.sending import Entry
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.adapters.kafka.transaction_group import TransactionGroup
+from triggerstream.adapters.kafka.transactional_ids import InitialisedId
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.engine.partitioned.ports import FencedError
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord

@@ -17,7 +17,7 @@ from triggerstream.adapters.memory import (
 )
 from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.engine.configure import configuration_record
-from triggerstream.engine.partitioned.claims import Claimant, Claims, InitialisedId, new_ids
+from triggerstream.engine.partitioned.claims import Claimant, Claims, new_ids
 from triggerstream.engine.partitioned.ownership import Assignment
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Commit, Extent
@@ -25,6 +25,7 @@ from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.partitioned.turns import TransactionTurns
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import tasksfile
+from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.json import dumps
 from triggerstream.wire.marks import RESERVED, Identity
 from triggerstream.wire.records import NewRecord
@@ -81,7 +82,7 @@ class BenchLedger(MemoryLedger):
         await super().start()
         self.started = True
 
-    async def fence_old_release(self) -> InitialisedId:
+    async def fence_old_release(self) -> OwnerId:
         self.durable.calls.append("fence the older release")
         return await super().fence_old_release()
 
@@ -100,7 +101,7 @@ class BenchLedger(MemoryLedger):
         undone = self.durable.undone
         return undone is not None and undone[0] < position <= undone[1]
 
-    async def finish(self, former: Sequence[InitialisedId], *, commit: bool) -> None:  # noqa: ARG002
+    async def finish(self, former: Sequence[OwnerId], *, commit: bool) -> None:  # noqa: ARG002
         durable, begin = self.durable, self.durable.unfinished
         assert begin is not None
         durable.calls.append("commit what is unfinished" if commit else "abort what is unfinished")
@@ -129,7 +130,7 @@ class BenchLedger(MemoryLedger):
 class BenchPartition(Partition):
     """A partition that is opened without an owner, too."""
 
-    async def open(self, former: Sequence[InitialisedId] = ()) -> int:
+    async def open(self, former: Sequence[OwnerId] = ()) -> int:
         await self.start()
         return await super().open(former)
 

@@ -21,7 +21,7 @@ from triggerstream.adapters.memory import (
 from triggerstream.adapters.memory.partition import MemoryTransactions
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.partitioned.claims import Claimant, Claims, InitialisedId, new_ids
+from triggerstream.engine.partitioned.claims import Claimant, Claims, new_ids
 from triggerstream.engine.partitioned.ports import Commit, FencedError
 from triggerstream.wire.claims import Claim, OwnerId
 
@@ -82,10 +82,9 @@ class GatedFencing(MemoryFencing):
         super().__init__(partitions)
         self.gates = gates
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
-        fenced = await super().fence(ids)
+    async def fence(self, ids: Collection[OwnerId]) -> None:
+        await super().fence(ids)
         await self.gates.at("fenced")
-        return fenced
 
 
 class GatedLedger(MemoryLedger):
@@ -485,7 +484,7 @@ async def test_a_claim_of_unknown_partitions_is_fenced_and_stays(cluster: Cluste
 class FenceFirst(Claims):
     """Claims that read and fence before they claim, which suggests itself."""
 
-    async def take(self) -> Mapping[int, Sequence[InitialisedId]]:
+    async def take(self) -> Mapping[int, Sequence[OwnerId]]:
         found = await self.owners.read(1_000)
         await self.fencing.fence([id_ for id_ in found if id_ not in self.ids])
         await self.owners.append([self._claim(id_) for id_ in self.ids])
@@ -495,7 +494,7 @@ class FenceFirst(Claims):
 class NewestOnly(Claims):
     """Claims that fence only the newest former owner."""
 
-    async def take(self) -> Mapping[int, Sequence[InitialisedId]]:
+    async def take(self) -> Mapping[int, Sequence[OwnerId]]:
         end = await self.owners.append([self._claim(id_) for id_ in self.ids])
         found = [id_ for id_ in await self.owners.read(end) if id_ not in self.ids]
         await self.fencing.fence(found[-1:])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -14,14 +16,14 @@ from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.ends import PartitionEnds
 from triggerstream.adapters.kafka.records import extents
 from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.adapters.kafka.transactional_ids import InitialisedId
 from triggerstream.core.ids import AppId
-from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.wire.claims import OwnerId
+
+_T = TypeVar("_T")
 
 FENCE_S = 60.0
 """Maximum time for a fence: a coordinator ends a transaction in all its partitions before it answers."""
-_TRANSACTION_S = 10.0
-"""The time limit of transactions that a fenced id gets. Only ``finish`` begins one, which has no records."""
 _RETRY_S = 0.005
 _LONGEST_RETRY_S = 0.02
 _ASK_S = 5.0
@@ -53,7 +55,9 @@ class KafkaFencing:
             translate_errors("transactional ids cannot be initialised", timeout_s=FENCE_S),
             self._connection.client() as client,
         ):
-            return await _initialised(client, ids, transaction_s=transaction_s)
+            return await _all(
+                transactional_ids.initialise(client, id_, transaction_s=transaction_s) for id_ in ids
+            )
 
     async def renew(self, own: InitialisedId, *, transaction_s: float) -> InitialisedId | None:
         """Abort what ``own`` has open, and initialise it again, unless another process has fenced it.
@@ -70,12 +74,22 @@ class KafkaFencing:
         ):
             return await transactional_ids.renew(client, own, transaction_s=transaction_s)
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
+    async def keep(self, own: Sequence[InitialisedId], place: TopicPartition) -> None:
+        """Have brokers remember ``own``, which none of this process's transactions uses now.
+
+        Raises:
+            LogError: it is unknown whether they do, and whether a request is under way.
+        """
         async with (
-            translate_errors("former owners cannot be fenced", timeout_s=FENCE_S),
+            translate_errors("transactional ids cannot be kept", timeout_s=FENCE_S),
             self._connection.client() as client,
         ):
-            return await _initialised(client, ids, transaction_s=_TRANSACTION_S)
+            for one in own:
+                await transactional_ids.keep(client, one, place)
+
+    async def fence(self, ids: Collection[OwnerId]) -> None:
+        async with self._fencing() as client:
+            await _all(transactional_ids.fence(client, id_) for id_ in ids)
 
     async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:
         places = [place for number in partitions for place in own_places(self._topics, number)]
@@ -126,22 +140,32 @@ class KafkaFencing:
         """Close the connections."""
         await self.ends.close()
 
-    async def fence_old_release(self, partition: int) -> InitialisedId:
-        """Fence the id under which releases before claims commit to ``partition``.
+    async def fence_old_release(self, partition: int) -> OwnerId:
+        """Fence the id under which releases before claims commit to ``partition``; the id.
 
         Raises:
             LogError: it is unknown whether it is fenced.
         """
-        (fenced,) = await self.fence([OwnerId(f"{self._app}-{partition}")])
-        return fenced
+        id_ = OwnerId(f"{self._app}-{partition}")
+        async with self._fencing() as client:  # whoever has it may have initialised it again
+            await transactional_ids.initialise(client, id_, transaction_s=transactional_ids.FENCED_S)
+        return id_
+
+    @asynccontextmanager
+    async def _fencing(self) -> AsyncIterator[AIOKafkaClient]:
+        async with (
+            translate_errors("former owners cannot be fenced", timeout_s=FENCE_S),
+            self._connection.client() as client,
+        ):
+            yield client
 
     async def finish(
-        self, former: Sequence[InitialisedId], places: Sequence[TopicPartition], *, commit: bool
+        self, former: Sequence[OwnerId], places: Sequence[TopicPartition], *, commit: bool
     ) -> None:
         """End what ``former`` have open in ``places``, with a transaction without records for each of them.
 
         Raises:
-            FencedError: another process has fenced one of them meanwhile.
+            FencedError: another process has undone it meanwhile.
             LogError: it is unknown whether it has succeeded.
         """
         async with (
@@ -150,7 +174,7 @@ class KafkaFencing:
             self._connection.client() as client,
         ):
             for owner in former:
-                await transactional_ids.end_in(client, owner, places, commit=commit)
+                await transactional_ids.end_lost(client, owner, places, commit=commit)
 
 
 def own_places(topics: Topics, partition: int) -> list[TopicPartition]:
@@ -160,13 +184,12 @@ def own_places(topics: Topics, partition: int) -> list[TopicPartition]:
     ]
 
 
-async def _initialised(
-    client: AIOKafkaClient, ids: Collection[OwnerId], *, transaction_s: float
-) -> Sequence[InitialisedId]:
+async def _all(requests: Iterable[Awaitable[_T]]) -> list[_T]:
+    """The answers to ``requests``, of which not too many are under way at once."""
     limit = asyncio.Semaphore(_PARALLEL)
 
-    async def one(id_: OwnerId) -> InitialisedId:
+    async def one(request: Awaitable[_T]) -> _T:
         async with limit:
-            return await transactional_ids.initialise(client, id_, transaction_s=transaction_s)
+            return await request
 
-    return await asyncio.gather(*map(one, ids))
+    return await asyncio.gather(*map(one, requests))

@@ -216,6 +216,35 @@ CHANGE_SETTINGS = _message(
 )
 """IncrementalAlterConfigs. aiokafka's AlterConfigs resets all settings that it does not name."""
 
+DESCRIBE_TRANSACTIONS = _message(
+    65,
+    0,
+    flexible=True,
+    request=Schema(("transactional_ids", CompactArray(_COMPACT_TEXT)), _TAGS),
+    answer=Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "transactions",
+            CompactArray(
+                ("error_code", Int16),
+                ("transactional_id", _COMPACT_TEXT),
+                ("state", _COMPACT_TEXT),
+                ("timeout_ms", Int32),
+                ("start_ms", Int64),
+                ("producer_id", Int64),
+                ("producer_epoch", Int16),
+                (
+                    "topics",
+                    CompactArray(("name", _COMPACT_TEXT), ("partitions", CompactArray(Int32)), _TAGS),
+                ),
+                _TAGS,
+            ),
+        ),
+        _TAGS,
+    ),
+)
+"""DescribeTransactions, of Kafka 3.0 and later. Whoever may write under an id may ask."""
+
 DESCRIBE_PRODUCERS = _message(
     61,
     0,

@@ -14,8 +14,8 @@ from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
 from triggerstream.adapters.kafka.sending import Entry
+from triggerstream.adapters.kafka.transactional_ids import InitialisedId
 from triggerstream.core.errors import LogError
-from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.wire.records import NewRecord
 
 _TICKS = 10

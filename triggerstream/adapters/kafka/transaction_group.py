@@ -46,10 +46,10 @@ from triggerstream.adapters.kafka.shared_producer import (
 )
 from triggerstream.adapters.kafka.stopping import abandon, retrieve_error, stop
 from triggerstream.adapters.kafka.topics import Topics, worker_group
+from triggerstream.adapters.kafka.transactional_ids import InitialisedId
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import failpoint
-from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.engine.partitioned.ports import FencedError
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord
@@ -159,7 +159,7 @@ class TransactionGroup:
             # known whether the request is still under way, so the ids are not used any more.
             kept, self._spare = self._spare, deque()
             with suppress(LogError):
-                await self._fencing.finish(list(kept), [place], commit=False)
+                await self._fencing.keep(list(kept), place)
                 self._spare.extend(kept)
 
     async def commit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
@@ -30,8 +31,7 @@ from aiokafka.protocol.transaction import (
     InitProducerIdRequest_v0,
 )
 
-from triggerstream.adapters.kafka.protocol import RENEW_PRODUCER_ID, Call
-from triggerstream.engine.partitioned.claims import InitialisedId
+from triggerstream.adapters.kafka.protocol import DESCRIBE_TRANSACTIONS, RENEW_PRODUCER_ID, Call
 from triggerstream.wire.claims import OwnerId
 
 _RETRY_S = 0.005
@@ -40,6 +40,12 @@ _LONGEST_RETRY_S = 0.02
 _FENCED = 90
 """PRODUCER_FENCED, which aiokafka does not know: in newer versions of requests it is the answer to an epoch
 that is not the newest."""
+_UNKNOWN = 105
+"""TRANSACTIONAL_ID_NOT_FOUND: nobody has initialised it, or not for 7 days."""
+_IDLE = frozenset({"Empty", "CompleteCommit", "CompleteAbort"})
+FENCED_S = 10.007
+"""The time limit of transactions that a fenced id gets. Only ``end_lost`` begins one, which has no records.
+No owner has the same for its own ids: so it also says that an id is fenced."""
 _AGAIN = (
     ConcurrentTransactions,
     CoordinatorLoadInProgressError,
@@ -49,6 +55,18 @@ _AGAIN = (
     RequestTimedOutError,
     KafkaConnectionError,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitialisedId:
+    """A transactional id, with the producer id and epoch that its initialisation has given to this process.
+
+    Whoever initialises it later fences this process.
+    """
+
+    id: OwnerId
+    producer: int
+    epoch: int
 
 
 async def initialise(client: AIOKafkaClient, id_: OwnerId, *, transaction_s: float) -> InitialisedId:
@@ -93,21 +111,83 @@ async def renew(client: AIOKafkaClient, own: InitialisedId, *, transaction_s: fl
     return InitialisedId(id=own.id, producer=answer.producer_id, epoch=answer.producer_epoch)
 
 
-async def end_in(
-    client: AIOKafkaClient, owner: InitialisedId, places: Sequence[TopicPartition], *, commit: bool
+async def fence(client: AIOKafkaClient, id_: OwnerId) -> None:
+    """Fence the former owner that has ``id_``; what it has open is aborted when this returns.
+
+    Where another process has fenced it already, this waits until nothing is under way, and initialises
+    nothing: the other one may be about to commit what brokers have lost, and that would be aborted.
+
+    Raises:
+        KafkaError: the coordinator refuses.
+    """
+    while (found := await _described(client, id_)) is not None and found.timeout_s == FENCED_S:
+        if found.is_idle:
+            return
+        await asyncio.sleep(_LONGEST_RETRY_S)
+    await initialise(client, id_, transaction_s=FENCED_S)
+
+
+async def end_lost(
+    client: AIOKafkaClient, former: OwnerId, places: Sequence[TopicPartition], *, commit: bool
 ) -> None:
-    """End what the producer of ``owner`` has open in ``places``, with a transaction without records.
+    """End what the fenced owner ``former`` has open in ``places``, with a transaction without records.
+
+    Several processes may do so at once, each in partitions of its own: one after the other initialises the
+    id, which excludes the others until its transaction has ended. Their next request is refused, and they
+    begin again. Only who initialises it in the moment between two requests of another one undoes what that
+    one is about to commit.
+
+    Raises:
+        ProducerFenced: another process has done that.
+        KafkaError: the coordinator refuses.
+    """
+    while True:
+        await fence(client, former)
+        mine = await initialise(client, former, transaction_s=FENCED_S)
+        try:
+            await _add(client, mine, places)
+        except ProducerFenced:
+            await asyncio.sleep(_RETRY_S)  # another one was faster, and nothing of this one is open
+        else:
+            await _end(client, mine, commit=commit)
+            return
+
+
+async def keep(client: AIOKafkaClient, own: InitialisedId, place: TopicPartition) -> None:
+    """Have the coordinator remember ``own``, by a transaction without records, which it then aborts.
 
     Raises:
         ProducerFenced: another process has initialised the id.
         KafkaError: the coordinator refuses.
     """
+    await _add(client, own, [place])
+    await _end(client, own, commit=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Description:
+    """What a coordinator knows of a transactional id. ``is_idle``: it has nothing to end."""
+
+    timeout_s: float
+    is_idle: bool
+
+
+async def _described(client: AIOKafkaClient, id_: OwnerId) -> _Description | None:
+    """What its coordinator knows of ``id_``; None if nothing."""
+    call = Call(DESCRIBE_TRANSACTIONS, transactional_ids=[id_], tags={})
+    answer = await _ask(client, id_, call)
+    ((code, _id, state, timeout_ms, *_),) = answer.transactions
+    if code == _UNKNOWN:
+        return None
+    return _Description(timeout_s=timeout_ms / 1000, is_idle=state in _IDLE)
+
+
+async def _add(client: AIOKafkaClient, owner: InitialisedId, places: Sequence[TopicPartition]) -> None:
     topics: dict[str, list[int]] = {}
     for topic, partition in places:
         topics.setdefault(topic, []).append(partition)
     add = Call(AddPartitionsToTxnRequest_v0, **_fields(owner), topics=list(topics.items()))
     await _ask(client, owner.id, add)
-    await _end(client, owner, commit=commit)
 
 
 async def _end(client: AIOKafkaClient, owner: InitialisedId, *, commit: bool) -> None:
@@ -172,6 +252,8 @@ def _raise_error(answer: Response, id_: OwnerId) -> None:
     """Raise the error in ``answer``, if it has one."""
     if hasattr(answer, "error_code"):
         codes = [answer.error_code]
+    elif hasattr(answer, "transactions"):
+        codes = [code for code, *_ in answer.transactions if code != _UNKNOWN]
     else:
         codes = [code for _topic, partitions in answer.errors for _partition, code in partitions if code]
     if _FENCED in codes:

@@ -8,7 +8,6 @@ from uuid import uuid4
 from triggerstream.adapters.memory.clock import ManualClock
 from triggerstream.adapters.memory.partition import MemoryPartition
 from triggerstream.core.errors import LogError
-from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError, HighWatermark
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord
@@ -26,10 +25,11 @@ class MemoryLedger:
         if self._epoch is None:
             self._epoch = self.partition.transactions.initialise(self.id)
 
-    async def fence_old_release(self) -> InitialisedId:
+    async def fence_old_release(self) -> OwnerId:
         """No older release has written to memory."""
         id_ = OwnerId(f"memory-{self.partition.number}")
-        return InitialisedId(id=id_, producer=0, epoch=self.partition.transactions.initialise(id_))
+        self.partition.transactions.initialise(id_)
+        return id_
 
     async def extent(self) -> Extent:
         return Extent(
@@ -39,7 +39,7 @@ class MemoryLedger:
             log_end=HighWatermark(len(self.partition.log)),
         )
 
-    async def finish(self, former: Sequence[InitialisedId], *, commit: bool) -> None:
+    async def finish(self, former: Sequence[OwnerId], *, commit: bool) -> None:
         """Do nothing: no transaction stays open."""
 
     async def is_undone(self, position: int) -> bool:  # noqa: ARG002 - by the port

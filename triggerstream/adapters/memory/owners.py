@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from triggerstream.adapters.memory.partition import MemoryPartition
 from triggerstream.core.errors import LogError
-from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.wire.claims import Claim, OwnerId
 
 
@@ -51,12 +50,10 @@ class MemoryFencing:
     def __init__(self, partitions: Mapping[int, MemoryPartition]) -> None:
         self._partitions = partitions
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
-        fenced = []
+    async def fence(self, ids: Collection[OwnerId]) -> None:
         for id_ in ids:
-            epochs = [partition.transactions.initialise(id_) for partition in self._partitions.values()]
-            fenced.append(InitialisedId(id=id_, producer=0, epoch=max(epochs)))
-        return fenced
+            for partition in self._partitions.values():
+                partition.transactions.initialise(id_)
 
     async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:  # noqa: ARG002
         """Those of which everything is marked; nobody waits."""

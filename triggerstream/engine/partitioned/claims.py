@@ -53,19 +53,6 @@ FORGET_S = 0.1
 owner can be read at once; another partition that its claim names may have an owner in a transaction."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InitialisedId:
-    """A transactional id, with the producer id and epoch that its initialisation has given to this process.
-
-    Nobody else commits under it from then on: who initialises the id of another process fences that process.
-    Whoever initialises it later fences this one.
-    """
-
-    id: OwnerId
-    producer: int
-    epoch: int
-
-
 class OwnersTopic(Protocol):
     """The claims of an app, in the order in which they were appended. Any method raises LogError."""
 
@@ -85,11 +72,10 @@ class OwnersTopic(Protocol):
 class Fencing(Protocol):
     """Fences transactional ids of the app, whoever has them. Any method raises LogError."""
 
-    async def fence(self, ids: Collection[OwnerId]) -> Sequence[InitialisedId]:
+    async def fence(self, ids: Collection[OwnerId]) -> None:
         """Fence ``ids``. When this returns their owners commit nothing, and nothing of them is under way.
 
-        With the result, what they have left open can be ended. Idempotent, and several processes may fence
-        one id at once.
+        Idempotent, and several processes may fence one id at once.
         """
 
     async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:
@@ -128,7 +114,7 @@ class Claims:
     _claiming: bool = field(default=False, init=False)
     """True once the claims may be in the topic, also if the take-over was given up before it knew."""
 
-    async def take(self) -> Mapping[int, Sequence[InitialisedId]]:
+    async def take(self) -> Mapping[int, Sequence[OwnerId]]:
         """Take the steps 3 to 6 once the ids are initialised; the former owners by partition.
 
         Raises:
@@ -143,13 +129,13 @@ class Claims:
         former = {id_: claim for id_, claim in found.items() if id_ not in ids and claim.names(own)}
         if not former:
             return {}
-        fenced = {one.id: one for one in await self.fencing.fence(former)}
+        await self.fencing.fence(former)
         failpoint("takeover.fenced")
         await self._forget_fenced(former)
         failpoint("takeover.forgotten")
-        logger.info("former owners fenced", extra={"owners": len(fenced)})
+        logger.info("former owners fenced", extra={"owners": len(former)})
         return {
-            partition: [fenced[id_] for id_, claim in former.items() if claim.names((partition,))]
+            partition: [id_ for id_, claim in former.items() if claim.names((partition,))]
             for partition in own
         }
 

@@ -9,7 +9,7 @@ from typing import NewType, Protocol
 from triggerstream.core.errors import LogError, TriggerstreamError, UsageError
 from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.checkpoint import DeadLetter, Decided
-from triggerstream.engine.partitioned.claims import InitialisedId
+from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord
 
 
@@ -76,8 +76,8 @@ class Ledger(Protocol):
         :mod:`triggerstream.engine.partitioned.claims` fences them.
         """
 
-    async def fence_old_release(self) -> InitialisedId:
-        """Fence the id under which releases before claims commit to the partition, all of them the same."""
+    async def fence_old_release(self) -> OwnerId:
+        """Fence the id under which all releases before claims commit to the partition; the id."""
 
     async def extent(self) -> Extent:
         """The first and end offsets of the changelog and the log now.
@@ -86,7 +86,7 @@ class Ledger(Protocol):
         it is then reported as unfinished.
         """
 
-    async def finish(self, former: Sequence[InitialisedId], *, commit: bool) -> None:
+    async def finish(self, former: Sequence[OwnerId], *, commit: bool) -> None:
         """End all that ``former`` have left open in changelog, commands and dead letters.
 
         Raises:

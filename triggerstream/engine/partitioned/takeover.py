@@ -28,9 +28,9 @@ from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.failpoints import failpoint
-from triggerstream.engine.partitioned.claims import InitialisedId
 from triggerstream.engine.partitioned.ports import Extent, Ledger, StateStore, TakeOverError
 from triggerstream.engine.partitioned.versions import StoredHistory, read_history
+from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
     CLAIMED_MARK_VERSION,
@@ -70,7 +70,7 @@ async def take_over(
     ledger: Ledger,
     open_store: Callable[[], StateStore],
     recovery: Recovery,
-    former: Sequence[InitialisedId],
+    former: Sequence[OwnerId],
     transactions: asyncio.Semaphore,
     bounded: Callable[[Coroutine[Any, Any, None], str], Awaitable[None]],
     configurations: ConfigurationCache,
@@ -111,7 +111,7 @@ class _Ending:
     """Ends the transactions of former owners whose end the brokers have lost."""
 
     ledger: Ledger
-    former: Sequence[InitialisedId]
+    former: Sequence[OwnerId]
     transactions: asyncio.Semaphore
     bounded: Callable[[Coroutine[Any, Any, Any], str], Awaitable[Any]]
     old_release: bool = False
