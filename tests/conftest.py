@@ -8,7 +8,7 @@ import os
 import pytest
 from hypothesis import Phase, settings
 
-from tests.support.environment import forget_settings, heed_interrupts, keep_bytecode
+from tests.support.environment import forget_settings, heed_interrupts, keep_bytecode, trust_no_authority
 from tests.support.order import mixed
 
 # No deadline: the first example pays for imports, and a loaded machine is not a bug.
@@ -28,6 +28,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 forget_settings(os.environ)
 heed_interrupts()
 keep_bytecode(os.environ)
+trust_no_authority(os.environ)
 
 pytest_plugins = ["tests.support.cpu_by_file", "tests.support.kafka.fixtures"]
 

@@ -24,6 +24,9 @@ def main() -> None:
         from triggerstream.supervision.child import connect  # noqa: PLC0415 - a supervisor needs none of it
 
         supervision = connect(os.environ)
+    from triggerstream.engine.garbage import raise_thresholds  # noqa: PLC0415 - a supervisor needs none of it
+
+    raise_thresholds()
     from triggerstream.cli import main as program  # noqa: PLC0415 - a supervisor needs none of it
 
     program(obj=supervision)

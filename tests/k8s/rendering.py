@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import subprocess
 from copy import deepcopy
@@ -12,6 +13,8 @@ from typing import Any, TypeAlias
 
 import pytest
 import yaml
+
+from tests.support.environment import with_authorities
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFESTS = ROOT / "k8s"
@@ -54,7 +57,12 @@ def _build(go: str, goal: Path) -> None:
     unfinished = goal.with_suffix(".unfinished")
     arguments = ["build", "-o", str(unfinished), "sigs.k8s.io/kustomize/kustomize/v5"]
     done = subprocess.run(
-        [go, *arguments], cwd=MANIFESTS / "tools", capture_output=True, text=True, check=False
+        [go, *arguments],
+        cwd=MANIFESTS / "tools",
+        env=with_authorities(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, f"Go cannot build kustomize: {done.stderr}"
     unfinished.rename(goal)

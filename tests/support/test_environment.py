@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from tests.support.environment import CLUSTER
+from tests.support.environment import CLUSTER, trust_no_authority, with_authorities
 
 
 def test_tests_inherit_no_settings_of_make_of_the_program_or_of_celery() -> None:
@@ -58,3 +58,13 @@ def test_processes_of_tests_keep_what_they_compile() -> None:
         check=True,
     )
     assert ran.stdout.split() == ["False", "False"]
+
+
+def test_processes_of_tests_read_no_public_authorities_and_tools_that_download_do() -> None:
+    environment: dict[str, str] = {"HOME": "/home"}
+    trust_no_authority(environment)
+    assert environment == {"HOME": "/home", "SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
+    assert with_authorities(environment) == {"HOME": "/home"}
+    of_a_company = {"SSL_CERT_FILE": "/etc/ssl/company.pem"}
+    trust_no_authority(of_a_company)
+    assert with_authorities(of_a_company) == {"SSL_CERT_FILE": "/etc/ssl/company.pem"}

@@ -13,7 +13,9 @@ from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
-from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.adapters.kafka.topics import Topics, address_of, create
+from triggerstream.adapters.kafka.watch import TopicGoneError
+from triggerstream.core import advice
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.wire.claims import Claim, OwnerId
@@ -23,15 +25,31 @@ pytestmark = pytest.mark.kafka
 
 @pytest.fixture
 async def owners(connection: Connection, kafka_app: AppId, topics: Topics) -> AsyncIterator[KafkaOwnersTopic]:
-    del topics
     layout = await layout_of(connection, kafka_app)
-    made = KafkaOwnersTopic(connection, kafka_app, topic_id=layout.identity.owners)
+    known = layout.cluster.topics
+    others = {name: known[name].id for name in (topics.events, topics.changelog)}
+    made = KafkaOwnersTopic(connection, kafka_app, topic_id=layout.identity.owners, others=others)
     yield made
     await made.close()
 
 
 def claim(app: AppId, name: str) -> Claim:
     return Claim(id=OwnerId(f"{app}-w-{name}"), partitions=frozenset({0}))
+
+
+async def delete(connection: Connection, topic: str) -> None:
+    admin = AIOKafkaAdminClient(**connection.options())
+    await admin.start()
+    try:
+        await admin.delete_topics([topic])
+    finally:
+        await admin.close()
+    async with connection.client() as client:
+
+        async def gone() -> bool:
+            return not (await describe(client, [topic])).topics
+
+        await until(gone)
 
 
 async def test_claims_are_found_until_they_are_forgotten(owners: KafkaOwnersTopic, kafka_app: AppId) -> None:
@@ -48,19 +66,19 @@ async def test_a_topic_that_was_made_again_takes_no_claim_of_a_process_from_befo
     owners: KafkaOwnersTopic, connection: Connection, kafka_app: AppId
 ) -> None:
     await owners.append([claim(kafka_app, "zombie")])
-    topic = Topics.of(kafka_app).owners
-    admin = AIOKafkaAdminClient(**connection.options())
-    await admin.start()
-    try:
-        await admin.delete_topics([topic])
-    finally:
-        await admin.close()
-    async with connection.client() as client:
-
-        async def gone() -> bool:
-            return not (await describe(client, [topic])).topics
-
-        await until(gone)
+    await delete(connection, Topics.of(kafka_app).owners)
     await create(connection, kafka_app, partitions=PARTITIONS)
     with pytest.raises(LogError, match="was deleted"):
         await owners.append([claim(kafka_app, "owner")])
+
+
+@pytest.mark.parametrize("which", ["events", "changelog"])
+async def test_nothing_is_claimed_once_a_topic_that_the_claims_protect_was_made_again(
+    owners: KafkaOwnersTopic, connection: Connection, kafka_app: AppId, topics: Topics, which: str
+) -> None:
+    topic = getattr(topics, which)
+    await delete(connection, topic)
+    await create(connection, kafka_app, partitions=PARTITIONS)
+    with pytest.raises(TopicGoneError, match=f"{topic} was deleted and made again: its id was") as refused:
+        await owners.append([claim(kafka_app, "owner")])
+    assert advice.rebuild(address_of(connection, kafka_app)) in str(refused.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import fcntl
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.environment import CLUSTER
-from tests.support.kafka.server import KafkaServer, missing
+from tests.support.kafka.server import KafkaServer, answers, missing
 from triggerstream.core.ids import AppId
+
+_ANSWER_S = 60.0
+"""A busy server takes its time. One that has ended refuses the connection at once."""
 
 
 def _skip_where_there_is_none() -> None:
@@ -27,10 +32,36 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield cluster
         return
     _skip_where_there_is_none()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        yield shared_by_run(tmp_path_factory.getbasetemp().parent)
+        return
     server = KafkaServer(tmp_path_factory.mktemp("kafka"))
     server.start()
     yield server.bootstrap
     server.stop()
+
+
+def shared_by_run(folder: Path) -> str:
+    """``host:port`` of the Kafka of all processes of a run, in a folder that is theirs.
+
+    The first that asks starts it. It ends with this process, which lives until the run ends, also if it has
+    no more tests. Idle, a server takes 2 % of a processor; a new one takes four times as long for the same.
+    """
+    with (folder / "kafka.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        address = folder / "kafka.address"
+        if address.exists() and _answers(found := address.read_text()):
+            return found
+        server = KafkaServer(folder / f"kafka-{uuid.uuid4().hex[:8]}")
+        atexit.register(server.kill)
+        server.start()
+        address.write_text(server.bootstrap)
+        return server.bootstrap
+
+
+def _answers(bootstrap: str) -> bool:
+    host, _, port = bootstrap.rpartition(":")
+    return answers(host, int(port), timeout_s=_ANSWER_S)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.environment import with_authorities
 from tests.support.kafka.server import ROOT
 
 FOLDER = ROOT / "examples" / "producers"
@@ -88,7 +89,7 @@ class Client:
                 [sys.executable if word == "python" else word for word in command],
                 cwd=self.home,
                 # In other locales Java takes the bytes of an argument for something else than UTF-8.
-                env={**os.environ, "LC_ALL": "C.UTF-8"},
+                env={**with_authorities(os.environ), "LC_ALL": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

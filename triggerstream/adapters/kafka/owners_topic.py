@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
+from types import MappingProxyType
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 
@@ -17,7 +18,9 @@ from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.records import read_range, readable_extents, reader_of
 from triggerstream.adapters.kafka.sending import Entry, send_all
 from triggerstream.adapters.kafka.stopping import stop
-from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics
+from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of
+from triggerstream.adapters.kafka.watch import refuse_made_again
+from triggerstream.core import advice
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.claims import Claimant, Claims
@@ -29,28 +32,45 @@ PARTITION = 0
 class KafkaOwnersTopic:
     """A :class:`triggerstream.engine.partitioned.claims.OwnersTopic`, with one idempotent producer.
 
-    ``topic_id``: the id that the cluster gave to the topic, as it was found (empty: not known). A producer
-    is not used again after a failure.
+    ``topic_id``: the id that the cluster gave to the topic, as it was found (empty: not known). ``others``:
+    those of the topics whose offsets the claims protect. A producer is not used again after a failure.
     """
 
-    def __init__(self, connection: Connection, app: AppId, *, topic_id: str = "") -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        app: AppId,
+        *,
+        topic_id: str = "",
+        others: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self._connection = connection
         self._app = app
         self._topic_id = topic_id
+        self._others = others
         self._place = TopicPartition(Topics.of(app).owners, PARTITION)
         self._producer: AIOKafkaProducer | None = None
         self._appending = asyncio.Lock()
 
     async def append(self, claims: Sequence[Claim]) -> int:
+        """Append ``claims``; the offset after the last.
+
+        Raises:
+            TopicGoneError: one of the other topics was made again: its offsets would mean nothing.
+            LogError: the owners topic was made again, or did not take them.
+        """
         end = await self._append([(claim.id, encode_claim(claim)) for claim in claims])
-        await self._refuse_another_topic()
+        await self._refuse_other_topics()
         return end
 
     async def forget(self, ids: Collection[OwnerId]) -> None:
         await self._append([(id_, None) for id_ in ids])
 
-    async def _refuse_another_topic(self) -> None:
-        """Raise if the topic was made again: it does not have the claims of before, whose owners may live."""
+    async def _refuse_other_topics(self) -> None:
+        """Raise if a topic was made again since the process started.
+
+        An owners topic that was made again does not have the claims of before, whose owners may live.
+        """
         if not self._topic_id:
             return
         name = self._place.topic
@@ -58,8 +78,10 @@ class KafkaOwnersTopic:
             translate_errors(f"cannot look at {name}", timeout_s=TIMEOUT_S),
             self._connection.client() as client,
         ):
-            found = (await describe(client, [name])).topics.get(name)
-        if found is None or found.id != self._topic_id:
+            found = (await describe(client, [name, *self._others])).topics
+        # First: the repair of the others concerns the owners topic, too.
+        refuse_made_again(found, self._others, repair=advice.rebuild(address_of(self._connection, self._app)))
+        if name not in found or found[name].id != self._topic_id:
             raise LogError(
                 f"{name} was deleted while this process ran: an owner may be at work whom nobody finds there"
             )

@@ -35,12 +35,21 @@ async def check_topics(
     """
     async with translate_errors("cannot look at topics", timeout_s=timeout_s), connection.client() as client:
         found = (await describe(client, list(ids))).topics
+    refuse_made_again(found, ids, repair=repair)
+    return found
+
+
+def refuse_made_again(found: Mapping[str, Topic], ids: Mapping[str, str], *, repair: str) -> None:
+    """Raise if a topic of ``found`` has another id than in ``ids``.
+
+    Raises:
+        TopicGoneError: one has; the message ends with ``repair``.
+    """
     for name, topic in found.items():
-        if topic.id != ids[name]:
+        if topic.id != ids.get(name, topic.id):
             raise TopicGoneError(
                 f"{name} was deleted and made again: its id was {ids[name]}, is {topic.id}; {repair}"
             )
-    return found
 
 
 async def watch_topics(
