@@ -15,16 +15,21 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from tests.adapters.kafka.conftest import PARTITIONS, owner_id, read_all
 from tests.support.kafka.server import KafkaServer
 from triggerstream.adapters.clock import SystemClock
+from triggerstream.adapters.kafka import transactional_ids
 from triggerstream.adapters.kafka.cluster import change_settings
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic, new_claims
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
+from triggerstream.engine.partitioned.claims import new_ids
 from triggerstream.engine.partitioned.partition import Partition
+from triggerstream.engine.partitioned.ports import Commit
 from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.processor import Processor
 from triggerstream.wire.records import Record
@@ -128,6 +133,48 @@ async def test_an_owner_that_kept_silent_would_fail(stage: Stage) -> None:
         forgotten.take()
         forgotten.fold([record(0, "s", b"no event")])
         assert isinstance(await stage.failed, LogError)
+
+
+async def test_an_owner_that_brokers_have_forgotten_is_fenced_by_the_next_one(stage: Stage) -> None:
+    """As a worker that is stopped for more than 7 days, and then wakes."""
+    fencing = KafkaFencing(stage.connection, stage.app)
+    owners = KafkaOwnersTopic(stage.connection, stage.app)
+
+    async def owner() -> KafkaLedger:
+        ids = new_ids(stage.app)
+        ledger = KafkaLedger(
+            connection=stage.connection,
+            app=stage.app,
+            topics=stage.topics,
+            partition=0,
+            id_=ids[0],
+            fencing=fencing,
+        )
+        await ledger.start()
+        await new_claims(ids, [0], owners=owners, fencing=fencing).take()
+        return ledger
+
+    def change(text: bytes) -> Commit:
+        return Commit(decided=(), states={b"s": text}, dead_letters=(), marks={}, offset=None)
+
+    async with asyncio.timeout(90):
+        zombie = await owner()
+        await zombie.commit(change(b"before"))
+        (claim,) = (await owners.current()).values()
+        async with stage.connection.client() as client:
+            while await transactional_ids._described(client, claim.id) is not None:  # noqa: ASYNC110, SLF001 - a broker
+                await asyncio.sleep(0.2)
+        present = await owner()
+        assert claim.id not in await owners.current()
+        await present.commit(change(b"present"))
+        with pytest.raises(LogError):
+            await zombie.commit(change(b"zombie"))
+        await present.commit(change(b"present again"))
+    for ledger in (zombie, present):
+        await ledger.close()
+    await owners.close()
+    values = [one.value for one in await read_all(stage.connection, stage.topics.changelog)]
+    assert values == [b"before", b"present", b"present again"]
 
 
 async def test_a_store_from_before_a_compaction_is_brought_up_to_date(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -14,20 +15,30 @@ from tests.support.kafka.server import KafkaServer
 from triggerstream.adapters.kafka import records
 from triggerstream.adapters.kafka.cluster import open_transactions
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaLedger
+from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic, new_claims
 from triggerstream.adapters.kafka.replay import KafkaRecords
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.claims import new_ids
 from triggerstream.engine.partitioned.ports import Commit
 from triggerstream.engine.replay.changelog import ChangelogArchive
-from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, encode_checkpoint
+from triggerstream.wire.marks import (
+    CHECKPOINT_KEY,
+    CheckpointMark,
+    Identity,
+    decode_checkpoint,
+    encode_checkpoint,
+)
 
 pytestmark = pytest.mark.kafka
 
 HAND_OVERS = 60
+FREEZES = 6
 
 
 def checkpoint(log: Identity, offset: int) -> Commit:
@@ -88,6 +99,37 @@ async def test_an_orderly_hand_over_finds_the_last_checkpoint_each_time(
     for offset in range(HAND_OVERS):
         await ledger.commit(checkpoint(log, offset))
         assert (await archive.kept()).offset == offset
+
+
+async def test_a_hand_over_to_a_broker_that_is_frozen_finds_the_last_checkpoint(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId
+) -> None:
+    """It is frozen between the answer to a commit and the next request, with markers to be written."""
+    server = await asyncio.to_thread(start_kafka)
+    connection, topics = Connection(bootstrap=server.bootstrap), Topics.of(kafka_app)
+    await create(connection, kafka_app, partitions=1)
+    log = (await layout_of(connection, kafka_app)).identity
+    fencing, owners = KafkaFencing(connection, kafka_app), KafkaOwnersTopic(connection, kafka_app)
+    for offset in range(FREEZES):
+        ids = new_ids(kafka_app)
+        ledger = KafkaLedger(
+            connection=connection, app=kafka_app, topics=topics, partition=0, id_=ids[0], fencing=fencing
+        )
+        await ledger.start()
+        claims = new_claims(ids, [0], owners=owners, fencing=fencing)
+        assert await claims.take() == {}, "the claim of the one before is released"
+        extent = await ledger.extent()
+        marks = [one async for one, _ in ledger.changelog(extent.begin, extent.end)]
+        found = [decode_checkpoint(value).offset for one in marks for value in one.values() if value]
+        assert found == ([] if not offset else [offset - 1])
+        await ledger.commit(checkpoint(log, offset))
+        server.pause()
+        releasing = asyncio.create_task(claims.release())
+        await asyncio.wait([releasing], timeout=0.3)
+        server.resume()
+        await releasing
+        await ledger.close()
+    await owners.close()
 
 
 async def test_a_transaction_that_hangs_stops_who_reads_the_changelog_and_is_named(
