@@ -42,7 +42,8 @@ def points(rig: Rig, dying: Member, taking: Member, *, wiped: bool) -> int:
             # Its store lacks what it has committed: there is something to recover, if it is kept.
             taking.doom("checkpoint.committed")
             dead_of_it(rig, taking)
-        dying.doom(f"{checkpoint}:2")
+        if checkpoint is not None:
+            dying.doom(f"{checkpoint}:2")
         if takeover is not None:
             taking.kill()
             if wiped:
