@@ -147,6 +147,17 @@ def test_one_that_was_not_closed_is_not_resumed(opened: Open) -> None:
     assert not opened().resume("1"), "the one that was resumed was never closed"
 
 
+def test_one_that_was_closed_before_it_was_needed_can_still_be_resumed(opened: Open) -> None:
+    index = opened()
+    index.resume("1")
+    put(index, a="x")
+    index.close("1")
+    opened().close(None)
+    again = opened()
+    assert again.resume("1")
+    assert found(again, "x") == ["a"]
+
+
 def test_one_that_was_cleared_takes_tags_again(opened: Open) -> None:
     index = opened()
     put(index, a="x")

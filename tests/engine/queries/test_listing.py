@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -176,12 +177,51 @@ async def test_an_index_goes_on_where_it_was_closed_and_nowhere_else() -> None:
     first.close("8")
     again = Indexer(MemoryIndex(stamps), lambda: RULES)
     again.resume("8")
-    assert again.complete
+    known.read = 0
+    assert not await again.work(known)
+    assert (again.complete, known.read) == (True, 0)
     again.note([SessionId("s")])
     again.close("9")  # what was noted is not in it
     after = Indexer(MemoryIndex(stamps), lambda: RULES)
     after.resume("9")
-    assert not after.complete
+    assert not await after.work(known)
+    assert known.read == 1
+    unused = Indexer(MemoryIndex(stamps), lambda: RULES)
+    after.close("10")
+    unused.resume("10")
+    unused.close("10")  # it was never needed
+    last = Indexer(MemoryIndex(stamps), lambda: RULES)
+    last.resume("10")
+    assert [*last.find(waits("b").tags(), prefix="", after=None, limit=10)] == ["s"]
+
+
+async def test_indexes_rest_between_two_of_them_and_not_only_after_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hundreds of indexes are opened at once when a worker takes partitions over."""
+    worked = list[int]()
+
+    class Slow(Indexer):
+        async def work(self, source: States, *, slice_s: float = 0) -> bool:  # noqa: ARG002 - the method of Indexer
+            worked.append(len(worked))
+            begun = time.thread_time()
+            while time.thread_time() - begun < index.SLICE_S:
+                pass
+            return False
+
+    rests = list[float]()
+    rest = index._Resting.rest  # noqa: SLF001 - what the test is about
+
+    async def counted(self: index._Resting, seconds: float) -> None:
+        rests.append(seconds)
+        await rest(self, seconds)
+
+    monkeypatch.setattr(index._Resting, "rest", counted)  # noqa: SLF001
+    indexers = [(Slow(MemoryIndex(), lambda: RULES), MemoryStates()) for _ in range(100)]
+    task = asyncio.create_task(index.keep(lambda: indexers))
+    await eventually(lambda: len(worked) >= 10)
+    await index.ended(task)
+    assert len(rests) >= len(worked) - 1
 
 
 def test_an_index_takes_half_of_what_is_left_of_the_time_within_bounds() -> None:

@@ -103,6 +103,8 @@ class Indexer:
         self._read = read
         self._most = changed
         self._config_hash: str | None = None
+        self._resuming: str | None = None
+        """The stamp with which the index is opened once it is needed."""
         self._changed: dict[SessionId, None] = {}
         self._after: SessionId | None = None
         self._scanned = False
@@ -110,9 +112,17 @@ class Indexer:
         self._lock = asyncio.Lock()
 
     def resume(self, stamp: str) -> None:
-        """Reuse the content of the index if it was closed with ``stamp``, a position and a configuration."""
+        """Reuse the content of the index if it was closed with ``stamp``, a position and a configuration.
+
+        It is opened when it is first needed: that takes milliseconds, and a worker has hundreds of them.
+        """
         self._config_hash = self._rules().current.config.hash
-        self._scanned = self._index.resume(f"{stamp} {self._config_hash}")
+        self._resuming = f"{stamp} {self._config_hash}"
+
+    def _open(self) -> None:
+        stamp, self._resuming = self._resuming, None
+        if stamp is not None:
+            self._scanned = self._index.resume(stamp)
 
     def note(self, sessions: Iterable[SessionId]) -> None:
         """Note that sessions changed."""
@@ -123,6 +133,7 @@ class Indexer:
     def rebuild(self) -> None:
         """Rebuild the index."""
         self._rebuilds += 1
+        self._resuming = None
         self._changed.clear()
         self._scanned = False
         self._after = None
@@ -137,6 +148,7 @@ class Indexer:
         self, wanted: Sequence[str], *, prefix: str, after: SessionId | None, limit: int
     ) -> Sequence[SessionId]:
         """Sessions with all of the tags, among those indexed so far."""
+        self._open()
         try:
             return self._index.find(wanted, prefix=prefix, after=after, limit=limit)
         except LogError:
@@ -147,6 +159,7 @@ class Indexer:
         self, wanted: Sequence[str], *, prefix: str, after: DuePlace | None, until_us: int, limit: int
     ) -> Sequence[DuePlace]:
         """Sessions with all of the tags and a timer due until ``until_us``, among those indexed so far."""
+        self._open()
         try:
             return self._index.find_due(wanted, prefix=prefix, after=after, until_us=until_us, limit=limit)
         except LogError:
@@ -160,6 +173,7 @@ class Indexer:
             TriggerstreamError: the store or the index failed. Safe to call again.
         """
         async with self._lock:
+            self._open()
             rules = self._rules()
             if rules.current.config.hash != self._config_hash:
                 self._config_hash = rules.current.config.hash
@@ -217,6 +231,7 @@ class Indexer:
 
     def close(self, stamp: str) -> None:
         """Close the index. It can be resumed if it is up to date with the store."""
+        # One that was never opened keeps its stamp, which is that of the store if nothing has changed.
         self._index.close(f"{stamp} {self._config_hash}" if self.complete else None)
 
 
@@ -228,9 +243,9 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> None:
     """Run indexers until cancelled. Together they take no more than their share of the time."""
-    at, spent, behind = time.monotonic(), time.thread_time(), RecurringLines(logger)
+    resting, behind = _Resting(), RecurringLines(logger)
     while True:
-        worked = 0.0
+        worked, rested = 0.0, False
         for indexer, source in list(following()):
             begun = time.thread_time()
             try:
@@ -238,11 +253,30 @@ async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> Non
             except TriggerstreamError as exc:
                 behind.write("index of sessions is behind", extra={"reason": str(exc)})
             worked += time.thread_time() - begun
-            await asyncio.sleep(0)
-        since, at = at, time.monotonic()
-        before, spent = spent, time.thread_time()
-        part = share((spent - before - worked) / (at - since))
-        await asyncio.sleep(worked / part - worked if worked > SLICE_S / 2 else _IDLE_S)
+            # Not only after the last one: a worker with hundreds of partitions would do nothing else before.
+            if worked >= SLICE_S:
+                await resting.rest(worked)
+                worked, rested = 0.0, True
+            else:
+                await asyncio.sleep(0)
+        if worked > SLICE_S / 2:
+            await resting.rest(worked)
+        elif not rested:
+            await asyncio.sleep(_IDLE_S)
+
+
+class _Resting:
+    """Leaves the event loop to other work after each slice, longer the more of it there is."""
+
+    def __init__(self) -> None:
+        self._at, self._spent = time.monotonic(), time.thread_time()
+
+    async def rest(self, worked: float) -> None:
+        """Sleep after indexers have used ``worked`` seconds of processor time since the last call."""
+        since, self._at = self._at, time.monotonic()
+        before, self._spent = self._spent, time.thread_time()
+        part = share((self._spent - before - worked) / (self._at - since))
+        await asyncio.sleep(worked / part - worked)
 
 
 def share(busy: float) -> float:
