@@ -22,6 +22,7 @@ from triggerstream.adapters.kafka.answers import LastBrokerAnswer
 from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.ledger import KafkaAppender
 from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
+from triggerstream.adapters.kafka.shared_reads import SharedReads
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.engine.background import end_of
 from triggerstream.engine.broker_wait import BrokerWait
@@ -82,6 +83,7 @@ class WorkerApp(faust.App):
     appender: KafkaAppender
     _owners: KafkaOwnersTopic
     _fencing: KafkaFencing
+    _reads: SharedReads
     _answers: LastBrokerAnswer
     _rebalance_timeout_s: float
     _web: AgentWeb
@@ -110,7 +112,8 @@ class WorkerApp(faust.App):
         self._fail = fail
         self._on_ready = on_ready
         self._on_recovery = on_recovery
-        self.appender, self._owners, self._fencing = make.appender, make.owners, make.fencing
+        self.appender, self._owners = make.appender, make.owners
+        self._fencing, self._reads = make.fencing, make.reads
         self._answers, self._rebalance_timeout_s = answers, rebalance_timeout_s
         self._room = asyncio.Event()
 
@@ -150,6 +153,7 @@ class WorkerApp(faust.App):
         await self.appender.close()
         await self._owners.close()
         await self._fencing.close()
+        await self._reads.close()
 
     def answered_at(self) -> float:
         """Monotonic time of the last answer of a broker; minus infinity if none has answered yet."""
@@ -238,6 +242,7 @@ def build_app(
             others={topics.events: identity.topic, topics.changelog: changelog_id},
         ),
         fencing=KafkaFencing(connection, settings.app),
+        reads=SharedReads(connection, settings.app),
         identity=identity,
         changelog_id=changelog_id,
         fail=fail,

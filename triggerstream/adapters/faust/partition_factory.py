@@ -12,6 +12,7 @@ from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.ledger import KafkaAppender, KafkaLedger
 from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic, new_claims
+from triggerstream.adapters.kafka.shared_reads import SharedReads
 from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.adapters.kafka.transaction_group import PRODUCERS, SPARES, TransactionGroup
 from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
@@ -35,6 +36,7 @@ class PartitionFactory:
     appender: KafkaAppender
     owners: KafkaOwnersTopic
     fencing: KafkaFencing
+    reads: SharedReads
     identity: Identity
     changelog_id: str
     fail: Callable[[BaseException], None]
@@ -77,6 +79,7 @@ class PartitionFactory:
                 partition=number,
                 group=group,
                 fencing=self.fencing,
+                reads=self.reads,
                 member=settings.instance_id if settings.lasting else None,
             ),
             open_store=lambda: self._open_store(number),

@@ -140,16 +140,20 @@ class Connection:
         watch(producer.client, self.answers)
         return producer
 
-    def reader(self, *, wait_ms: int = 250, committed: bool = True) -> AIOKafkaConsumer:
+    def reader(
+        self, *, wait_ms: int = 250, committed: bool = True, most_bytes: int | None = None
+    ) -> AIOKafkaConsumer:
         """A consumer that belongs to no group, not started yet.
 
         With ``committed`` it reads committed records, up to the first open transaction; otherwise all
         records. ``wait_ms``: how long a broker may wait for records. It answers later requests after that.
+        ``most_bytes``: bytes of all partitions in one answer; None: as aiokafka has it.
         """
         return self._consumer(
             group_id=None,
             isolation_level="read_committed" if committed else "read_uncommitted",
             fetch_max_wait_ms=wait_ms,
+            **({} if most_bytes is None else {"fetch_max_bytes": most_bytes}),
         )
 
     def member(self, group: str, *, name: str | None = None, **timing: int) -> AIOKafkaConsumer:

@@ -1,11 +1,7 @@
-"""Begin and end offsets of partitions, asked for many partitions with one request.
-
-A worker takes hundreds of partitions over at once. Short-lived consumers for each took most of the time.
-"""
+"""Begin and end offsets of partitions, asked for many partitions with one request."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +9,7 @@ from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.records import extents, stable_ends
+from triggerstream.adapters.kafka.together import AskedTogether
 from triggerstream.engine.partitioned.ports import HighWatermark
 
 _ENDS_S = 60.0
@@ -38,10 +35,7 @@ class PartitionEnds:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._waiting: list[
-            tuple[frozenset[TopicPartition], asyncio.Future[Mapping[TopicPartition, Ends]]]
-        ] = []
-        self._asking: asyncio.Task[None] | None = None
+        self._together = AskedTogether(self._ask)
 
     async def of(self, places: Collection[TopicPartition]) -> Mapping[TopicPartition, Ends]:
         """The ends of ``places`` now: brokers are asked after this call, never before.
@@ -49,34 +43,11 @@ class PartitionEnds:
         Raises:
             LogError: they do not answer, or refuse.
         """
-        answer: asyncio.Future[Mapping[TopicPartition, Ends]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((frozenset(places), answer))
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask_all())
-        return await answer
-
-    async def _ask_all(self) -> None:
-        while True:
-            await asyncio.sleep(0)  # partitions that ask in the same moment are asked for together
-            asked, self._waiting = self._waiting, []
-            if not asked:
-                return
-            try:
-                found = await self._ask(frozenset().union(*(places for places, _ in asked)))
-            except Exception as exc:  # noqa: BLE001 - each of those who wait has the error
-                for _, answer in asked:
-                    if not answer.done():
-                        answer.set_exception(exc)
-            else:
-                for places, answer in asked:
-                    if not answer.done():
-                        answer.set_result({place: found[place] for place in places})
+        return await self._together.of(places)
 
     async def close(self) -> None:
         """Give up a question that nobody waits for any more, and close its connections."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
+        await self._together.close()
 
     async def _ask(self, places: Collection[TopicPartition]) -> Mapping[TopicPartition, Ends]:
         wanted = sorted(places)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -13,8 +13,8 @@ from aiokafka.client import AIOKafkaClient
 from triggerstream.adapters.kafka import transactional_ids
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
-from triggerstream.adapters.kafka.ends import PartitionEnds
 from triggerstream.adapters.kafka.records import extents
+from triggerstream.adapters.kafka.together import AskedTogether
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.adapters.kafka.transactional_ids import InitialisedId
 from triggerstream.core.ids import AppId
@@ -33,16 +33,13 @@ _PARALLEL = 32
 
 
 class KafkaFencing:
-    """A :class:`triggerstream.engine.partitioned.claims.Fencing` of an app, one for the process.
-
-    It also has the questions for the ends of partitions, which several partitions ask together.
-    """
+    """A :class:`triggerstream.engine.partitioned.claims.Fencing` of an app, one for the process."""
 
     def __init__(self, connection: Connection, app: AppId) -> None:
         self._connection = connection
         self._app = app
         self._topics = Topics.of(app)
-        self.ends = PartitionEnds(connection)
+        self._old_releases = AskedTogether(self._fence_old_releases)
         self._finishing = asyncio.Lock()
 
     async def initialise(self, ids: Collection[OwnerId], *, transaction_s: float) -> Sequence[InitialisedId]:
@@ -138,18 +135,24 @@ class KafkaFencing:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.ends.close()
+        await self._old_releases.close()
 
     async def fence_old_release(self, partition: int) -> OwnerId:
-        """Fence the id under which releases before claims commit to ``partition``; the id.
+        """Fence the id under which releases before claims commit to ``partition``, with those of others; the id.
 
         Raises:
             LogError: it is unknown whether it is fenced.
         """
-        id_ = OwnerId(f"{self._app}-{partition}")
-        async with self._fencing() as client:  # whoever has it may have initialised it again
-            await transactional_ids.initialise(client, id_, transaction_s=transactional_ids.FENCED_S)
-        return id_
+        return (await self._old_releases.of([partition]))[partition]
+
+    async def _fence_old_releases(self, partitions: Collection[int]) -> Mapping[int, OwnerId]:
+        ids = {partition: OwnerId(f"{self._app}-{partition}") for partition in partitions}
+        async with self._fencing() as client:  # whoever has them may have initialised them again
+            time_s = transactional_ids.FENCED_S
+            await _all(
+                transactional_ids.initialise(client, id_, transaction_s=time_s) for id_ in ids.values()
+            )
+        return ids
 
     @asynccontextmanager
     async def _fencing(self) -> AsyncIterator[AIOKafkaClient]:

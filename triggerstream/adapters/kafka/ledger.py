@@ -17,14 +17,14 @@ from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import dead_letter_record, read_dead_letter
 from triggerstream.adapters.kafka.ends import Ends
 from triggerstream.adapters.kafka.fencing import KafkaFencing, own_places
-from triggerstream.adapters.kafka.group import group_commits, group_offsets
 from triggerstream.adapters.kafka.layout import newest_mark
-from triggerstream.adapters.kafka.records import STUCK_READ_S, read_range, reader_of
+from triggerstream.adapters.kafka.records import STUCK_READ_S, reader_of
 from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
 from triggerstream.adapters.kafka.sending import Entry, send_all
+from triggerstream.adapters.kafka.shared_reads import SharedReads
 from triggerstream.adapters.kafka.stopping import stop
-from triggerstream.adapters.kafka.topics import Topics, worker_group
-from triggerstream.adapters.kafka.transaction_ends import first_event, is_aborted_across, last_ended
+from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.adapters.kafka.transaction_ends import first_event, last_ended
 from triggerstream.adapters.kafka.transaction_group import TRANSACTION_S, TransactionGroup
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, LogError
@@ -37,8 +37,6 @@ from triggerstream.wire.records import NewRecord
 _EXTENT_S = 60.0
 """Several requests, which are each tried again after 10 s."""
 _SEEN_S = 2.0
-_GROUP_S = 30.0
-"""A cluster makes its coordinators when they are first asked for."""
 
 
 class KafkaLedger:
@@ -46,7 +44,8 @@ class KafkaLedger:
 
     ``group``: commits for the partitions of the assignment. ``id_``: in its place, the transactional id of a
     ledger that commits alone, in transactions of up to ``transaction_s``. Without either it is only read.
-    Reading the changelog fails after ``stuck_s`` without progress. ``fencing``: shared by those of a process.
+    ``fencing`` and ``reads`` are shared by those of a process. Without ``reads``, reading the changelog fails
+    after ``stuck_s`` without progress.
     """
 
     def __init__(
@@ -59,12 +58,14 @@ class KafkaLedger:
         group: TransactionGroup | None = None,
         id_: OwnerId | None = None,
         fencing: KafkaFencing | None = None,
+        reads: SharedReads | None = None,
         transaction_s: float = TRANSACTION_S,
         stuck_s: float = STUCK_READ_S,
         member: str | None = None,
     ) -> None:
         self._connection = connection
         self._fencing = fencing or KafkaFencing(connection, app)
+        self._reads = reads or SharedReads(connection, app, stuck_s=stuck_s)
         if group is None and id_ is not None:
             group = TransactionGroup(
                 fencing=self._fencing,
@@ -78,10 +79,8 @@ class KafkaLedger:
         self._member = member
         """The name that an operator gave to the worker, which is committed with the group offset."""
         self._seen: dict[str, int] | None = None
-        self._app = app
         self._topics = topics
         self._partition = partition
-        self._stuck_s = stuck_s
         self._covered: list[TopicPartition] = []
         """Partitions with an open transaction of events before the newest checkpoint: it was committed."""
 
@@ -96,7 +95,7 @@ class KafkaLedger:
         is_owner = self._group is not None and self._group.started
         if not is_owner:
             own = [changelog]
-        found = await self._fencing.ends.of([*own, log])
+        found = await self._reads.ends.of([*own, log])
         extent = Extent(
             begin=found[changelog].begin,
             end=found[changelog].end,
@@ -156,31 +155,27 @@ class KafkaLedger:
             await self._fencing.finish(former, covered, commit=True)
 
     async def is_undone(self, position: int) -> bool:
-        place = self._at(self._topics.changelog)
-        async with (
-            translate_errors("the changelog cannot be compared", timeout_s=_EXTENT_S),
-            self._connection.client() as client,
-        ):
-            undone = await is_aborted_across(client, place, position)
+        question = self._at(self._topics.changelog), position
+        undone = (await self._reads.aborted_across.of([question]))[question]
         if undone is not None:
             return undone
-        async with reader_of(self._connection, place.topic) as reader:
-            async for _ in read_range(reader, place, position, position + 1, stuck_s=self._stuck_s):
+        async with aclosing(self._reads.changelogs.read(self._partition, position, position + 1)) as found:
+            async for _ in found:
                 pass  # until its transaction ends; an error names it
         return await self.is_undone(position)
 
     async def committed(self) -> int | None:
+        at = await self._group_commit()
+        return None if at is None else int(at.offset)
+
+    async def _group_commit(self) -> OffsetAndMetadata | None:
         log = self._at(self._topics.events)
-        async with translate_errors("the group's offset is not known", timeout_s=_GROUP_S):
-            return (await group_offsets(self._connection, worker_group(self._app), [log])).get(log)
+        return (await self._reads.group_commits.of([log])).get(log)
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
-        place = self._at(self._topics.changelog)
-        async with reader_of(self._connection, place.topic) as reader:
-            found = read_range(reader, place, begin, end, stuck_s=self._stuck_s)
-            async with aclosing(found):
-                async for records, after in found:
-                    yield {one.key: one.value for one in records if one.key is not None}, min(after, end)
+        async with aclosing(self._reads.changelogs.read(self._partition, begin, end)) as found:
+            async for records, after in found:
+                yield {one.key: one.value for one in records if one.key is not None}, min(after, end)
 
     async def commit(self, commit: Commit) -> int:
         group, topics = self._started(), self._topics
@@ -201,10 +196,9 @@ class KafkaLedger:
     async def _seen_text(self, member: str) -> str:
         """The names of the workers that had the partition in the last day, this one included."""
         if self._seen is None:
-            log = self._at(self._topics.events)
             try:
                 async with translate_errors("the group's offset is not known", timeout_s=_SEEN_S):
-                    at = (await group_commits(self._connection, worker_group(self._app), [log])).get(log)
+                    at = await self._group_commit()
             except LogError:
                 at = None  # only `doctor` needs the names
             self._seen = {} if at is None else seen_in(at.metadata)

@@ -17,6 +17,7 @@ from triggerstream.adapters.kafka.replay import (
     refuse_members,
     refuse_wrong_topics,
 )
+from triggerstream.adapters.kafka.shared_reads import SharedReads
 from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
@@ -44,7 +45,7 @@ async def archives_of(
     configurations = ConfigurationCache()
     topics, log = Topics.of(app), (await layout_of(connection, app, partitions=partitions)).identity
 
-    fencing = KafkaFencing(connection, app)
+    fencing, reads = KafkaFencing(connection, app), SharedReads(connection, app)
     topic = KafkaOwnersTopic(connection, app, topic_id=log.owners)
     owners = _SharedOwnersTopic(topic, users=log.partitions)
     ids = new_ids(app, count=log.partitions, role=_ROLE)
@@ -68,6 +69,7 @@ async def archives_of(
                 partition=number,
                 id_=ids[number],
                 fencing=fencing,
+                reads=reads,
                 transaction_s=REPLAY_TRANSACTION_S,
             ),
             log=records(topics.events, number),

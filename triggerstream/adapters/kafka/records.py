@@ -42,9 +42,20 @@ async def extents(
     """
     # For a reader of committed records, the answer is the last stable offset.
     async with connection.running(connection.reader(committed=False)) as consumer:
+        await learn_leaders(consumer, places)
         ends = await consumer.end_offsets(places)
         begins = await consumer.beginning_offsets(places)
     return {place: (begins[place], HighWatermark(ends[place])) for place in places}
+
+
+async def learn_leaders(consumer: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
+    """Have ``consumer`` know the leaders of ``places`` before it asks them, as far as there are any.
+
+    aiokafka waits 0.1 s for each topic of which it knows nothing.
+    """
+    client = consumer._client  # noqa: SLF001 - nothing public
+    for known in [client.add_topic(topic) for topic in {place.topic for place in places}]:
+        await known
 
 
 async def stable_ends(connection: Connection, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
@@ -54,20 +65,21 @@ async def stable_ends(connection: Connection, places: Sequence[TopicPartition]) 
         KafkaError: no answer, or an error.
     """
     async with connection.running(connection.reader()) as consumer:
+        await learn_leaders(consumer, places)
         ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
     return ends
 
 
 @asynccontextmanager
 async def reader_of(
-    connection: Connection, topic: str, *, committed: bool = True
+    connection: Connection, topic: str, *, committed: bool = True, most_bytes: int | None = None
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer for :func:`read_range`, started; it belongs to no group. See ``Connection.reader``.
 
     Raises:
         LogError: the cluster cannot be reached; the message names ``topic``.
     """
-    reader = connection.reader(wait_ms=POLL_MS, committed=committed)
+    reader = connection.reader(wait_ms=POLL_MS, committed=committed, most_bytes=most_bytes)
     async with translate_errors(f"cannot read {topic}", timeout_s=TIMEOUT_S):
         await connection.start(reader)
     try:
@@ -88,6 +100,7 @@ async def readable_extents(
     """
     topics = ", ".join(sorted({place.topic for place in places}))
     async with translate_errors(f"cannot read {topics}", timeout_s=TIMEOUT_S):
+        await learn_leaders(reader, places)
         begins = await reader.beginning_offsets(places)
         ends = await reader.end_offsets(places)
     return {place: (begins[place], ends[place]) for place in places}
@@ -113,7 +126,7 @@ async def read_range(
         LogError: the log cannot be read; or there is no progress for ``stuck_s``, and the message names the
             open transaction.
     """
-    reading = _read(reader, {place: (begin, end)}, most=most, stuck_s=stuck_s, after_lost=after_lost)
+    reading = read_chunks(reader, {place: (begin, end)}, most=most, stuck_s=stuck_s, after_lost=after_lost)
     async with aclosing(reading) as found:
         async for _, records, after in found:
             yield records, after
@@ -154,13 +167,13 @@ async def read_ranges(
         LogError: as :func:`read_range`.
     """
     read: dict[TopicPartition, list[Any]] = {place: [] for place in ranges}
-    async with aclosing(_read(reader, ranges, enough=enough, stuck_s=stuck_s)) as found:
+    async with aclosing(read_chunks(reader, ranges, enough=enough, stuck_s=stuck_s)) as found:
         async for place, records, _ in found:
             read[place] += records
     return read
 
 
-async def _read(
+async def read_chunks(
     reader: AIOKafkaConsumer,
     ranges: Mapping[TopicPartition, tuple[int, int]],
     *,
@@ -169,9 +182,11 @@ async def _read(
     stuck_s: float = STUCK_READ_S,
     after_lost: Callable[[int], Awaitable[int | None]] | None = None,
 ) -> AsyncGenerator[tuple[TopicPartition, list[Any], int]]:
-    """Chunks of ``ranges``. ``after_lost`` may be given for one range only: a fetch that fails loses all.
+    """Chunks of ``ranges``: records of a partition, and the position after them. A chunk may be empty.
 
-    The end is detected by position, because the last record may be a control record, which is not delivered.
+    The partitions are fetched together, ``most`` records at once. ``after_lost`` may be given for one range
+    only: a fetch that fails loses all. The end is detected by position, because the last record may be a
+    control record, which is not delivered.
     """
     positions = {place: begin for place, (begin, end) in ranges.items() if begin < end}
     if not positions:

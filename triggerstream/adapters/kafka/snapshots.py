@@ -8,10 +8,10 @@ from functools import partial
 from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.ledger import KafkaLedger
 from triggerstream.adapters.kafka.records import first_record, readable_extents, reader_of
+from triggerstream.adapters.kafka.shared_reads import SharedReads
 from triggerstream.adapters.kafka.topics import Topics, address_of
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
@@ -31,7 +31,7 @@ async def snapshots_of(
         UsageError: there is no events topic.
         LogError: the cluster cannot be reached.
     """
-    configurations, fencing = ConfigurationCache(), KafkaFencing(connection, app)
+    configurations, reads = ConfigurationCache(), SharedReads(connection, app)
     identity = (await layout_of(connection, app)).identity
     return [
         snapshot_of(
@@ -41,7 +41,7 @@ async def snapshots_of(
             identity=identity,
             open_store=open_store,
             configurations=configurations,
-            fencing=fencing,
+            reads=reads,
         )
         for number in range(identity.partitions)
     ]
@@ -55,7 +55,7 @@ def snapshot_of(
     identity: Identity,
     open_store: Callable[[], StateStore],
     configurations: ConfigurationCache | None = None,
-    fencing: KafkaFencing | None = None,
+    reads: SharedReads | None = None,
 ) -> ChangelogSnapshot:
     """A snapshot of partition ``number`` of the log ``identity``."""
     topics = Topics.of(app)
@@ -63,7 +63,7 @@ def snapshot_of(
         app=app,
         number=number,
         identity=identity,
-        ledger=KafkaLedger(connection=connection, app=app, topics=topics, partition=number, fencing=fencing),
+        ledger=KafkaLedger(connection=connection, app=app, topics=topics, partition=number, reads=reads),
         open_store=open_store,
         has_events=partial(_has_events, connection, TopicPartition(topics.events, number)),
         decoder=StateDecoder(

@@ -119,8 +119,7 @@ class _Ending:
 
     async def fence_old_release(self) -> None:
         """Fence the owners of releases before claims."""
-        async with self.transactions:
-            fenced = await self.bounded(self.ledger.fence_old_release(), "the fence of an older release")
+        fenced = await self.bounded(self.ledger.fence_old_release(), "the fence of an older release")
         self.former, self.old_release = [*self.former, fenced], True
 
     async def end(self, partition: int, store: StateStore, extent: Extent) -> Extent:

@@ -1,0 +1,135 @@
+"""One consumer reads the changelogs of many partitions: each has all of its own, and an error names one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from tests.adapters.kafka.conftest import PARTITIONS
+from triggerstream.adapters.kafka import changelogs
+from triggerstream.adapters.kafka.changelogs import ChangelogReader
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.sending import Entry, send_all
+from triggerstream.adapters.kafka.stopping import stop
+from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.core.errors import LogError
+
+pytestmark = pytest.mark.kafka
+
+ENTRIES = 500
+
+
+@pytest.fixture
+async def producer(connection: Connection) -> AsyncIterator[AIOKafkaProducer]:
+    made = connection.producer()
+    await connection.start(made)
+    yield made
+    await stop(made)
+
+
+@pytest.fixture
+def consumers(monkeypatch: pytest.MonkeyPatch) -> list[AIOKafkaConsumer]:
+    """The consumers that are made from now on."""
+    made, make = list[AIOKafkaConsumer](), Connection.reader
+
+    def counted(self: Connection, **options: Any) -> AIOKafkaConsumer:  # noqa: ANN401 - several types
+        made.append(make(self, **options))
+        return made[-1]
+
+    monkeypatch.setattr(Connection, "reader", counted)
+    return made
+
+
+def entries(partition: int) -> list[Entry]:
+    return [Entry(b"s%d" % number, b"%d" % partition) for number in range(ENTRIES)]
+
+
+async def fill(producer: AIOKafkaProducer, topics: Topics) -> None:
+    for partition in range(PARTITIONS):
+        await send_all(producer, partition, [(topics.changelog, entries(partition))])
+
+
+async def read(reader: ChangelogReader, partition: int, begin: int, end: int) -> list[tuple[bytes, bytes]]:
+    found = []
+    async with aclosing(reader.read(partition, begin, end)) as chunks:
+        async for records, _ in chunks:
+            found += [(record.key, record.value) for record in records]
+            await asyncio.sleep(0)
+    return found
+
+
+async def test_partitions_of_one_moment_share_a_consumer_and_each_has_its_own_records_in_order(
+    connection: Connection, topics: Topics, producer: AIOKafkaProducer, consumers: list[AIOKafkaConsumer]
+) -> None:
+    await fill(producer, topics)
+    reader = ChangelogReader(connection, topics.changelog)
+    wanted = [(0, 0, ENTRIES), (1, 10, ENTRIES), (2, 0, 7), (3, 5, 5)]
+    results = await asyncio.gather(*(read(reader, *one) for one in wanted))
+    for (partition, begin, end), found in zip(wanted, results, strict=True):
+        assert found == [(entry.key, entry.value) for entry in entries(partition)[begin:end]]
+    assert len(consumers) == 1
+
+
+async def test_a_partition_that_is_read_again_from_its_beginning_waits_for_nobody_who_has_left(
+    connection: Connection, topics: Topics, producer: AIOKafkaProducer, consumers: list[AIOKafkaConsumer]
+) -> None:
+    await fill(producer, topics)
+    reader = ChangelogReader(connection, topics.changelog)
+
+    async def leave_and_come_back() -> list[tuple[bytes, bytes]]:
+        async with aclosing(reader.read(0, 100, ENTRIES)) as chunks:
+            await anext(chunks)
+        return await read(reader, 0, 0, ENTRIES)
+
+    again, other = await asyncio.gather(leave_and_come_back(), read(reader, 1, 0, ENTRIES))
+    assert len(again) == len(other) == ENTRIES
+    assert len(consumers) == 2
+
+
+async def test_a_partition_that_stands_still_is_named_and_the_others_are_read_first(
+    connection: Connection, topics: Topics, producer: AIOKafkaProducer
+) -> None:
+    await fill(producer, topics)
+    reader = ChangelogReader(connection, topics.changelog, stuck_s=0.5)
+    stuck, *others = await asyncio.gather(
+        read(reader, 2, 0, ENTRIES + 1),
+        *(read(reader, partition, 0, ENTRIES) for partition in (0, 1, 3)),
+        return_exceptions=True,
+    )
+    assert [len(found) for found in others if not isinstance(found, BaseException)] == [ENTRIES] * 3
+    assert isinstance(stuck, LogError)
+    said = f"cannot read {topics.changelog}: partition 2 stays at offset {ENTRIES} of {ENTRIES + 1}"
+    assert str(stuck) == said
+
+
+async def test_a_reader_that_is_slow_holds_up_little_more_than_a_fetch(
+    connection: Connection, topics: Topics, producer: AIOKafkaProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory is bounded: nothing is fetched for others while a chunk waits to be taken."""
+    monkeypatch.setattr(changelogs, "_MOST", 50)
+    await fill(producer, topics)
+    reader = ChangelogReader(connection, topics.changelog)
+    async with aclosing(reader.read(0, 0, ENTRIES)) as chunks:
+        first, _ = await anext(chunks)
+        await asyncio.sleep(0.2)
+        assert len(first) <= 50
+        rest = [len(records) async for records, _ in chunks]
+    assert max(rest) <= 50
+    assert len(first) + sum(rest) == ENTRIES
+
+
+async def test_who_gives_up_leaves_no_consumer_behind(
+    connection: Connection, topics: Topics, producer: AIOKafkaProducer
+) -> None:
+    await fill(producer, topics)
+    reader = ChangelogReader(connection, topics.changelog)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await read(reader, 0, ENTRIES, ENTRIES + 1)
+    await reader.close()
+    assert [task for task in asyncio.all_tasks() if "ChangelogReader" in repr(task)] == []

@@ -1,0 +1,90 @@
+"""Questions that come in the same moment are asked with one request, and none has an old answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+import pytest
+
+from triggerstream.adapters.kafka.together import AskedTogether
+from triggerstream.core.errors import LogError
+
+
+class Asked:
+    """Answers with the number of the request, once it may."""
+
+    def __init__(self) -> None:
+        self.requests: list[set[int]] = []
+        self.asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+        self.error: LogError | None = None
+
+    async def __call__(self, keys: Collection[int]) -> Mapping[int, int]:
+        self.requests.append(set(keys))
+        self.asked.set()
+        number = len(self.requests)
+        await self.may_answer.wait()
+        if self.error is not None:
+            raise self.error
+        return {key: number for key in keys if key >= 0}
+
+
+async def test_questions_of_one_moment_are_one_request() -> None:
+    ask = Asked()
+    ask.may_answer.set()
+    together = AskedTogether(ask)
+    answers = await asyncio.gather(*(together.of([number]) for number in range(200)))
+    assert answers == [{number: 1} for number in range(200)]
+    assert ask.requests == [set(range(200))]
+
+
+async def test_a_question_that_comes_during_a_request_is_asked_after_it() -> None:
+    ask = Asked()
+    together = AskedTogether(ask)
+    first = asyncio.create_task(together.of([1]))
+    await ask.asked.wait()
+    late = asyncio.create_task(together.of([1, 2]))
+    await asyncio.sleep(0)
+    ask.may_answer.set()
+    assert await first == {1: 1}
+    assert await late == {1: 2, 2: 2}
+    assert ask.requests == [{1}, {1, 2}]
+
+
+async def test_what_has_no_answer_is_left_out() -> None:
+    ask = Asked()
+    ask.may_answer.set()
+    assert await AskedTogether(ask).of([-1, 3]) == {3: 1}
+
+
+async def test_an_error_is_that_of_all_who_asked_and_the_next_question_is_asked_again() -> None:
+    ask = Asked()
+    ask.error = LogError("away")
+    ask.may_answer.set()
+    together = AskedTogether(ask)
+    results = await asyncio.gather(*(together.of([n]) for n in range(3)), return_exceptions=True)
+    assert results == [ask.error] * 3
+    ask.error = None
+    assert await together.of([1]) == {1: 2}
+
+
+async def test_the_others_have_their_answers_if_one_who_asked_gives_up() -> None:
+    ask = Asked()
+    together = AskedTogether(ask)
+    one, other = (asyncio.create_task(together.of([number])) for number in (1, 2))
+    await ask.asked.wait()
+    one.cancel()
+    ask.may_answer.set()
+    assert await other == {2: 1}
+    assert one.cancelled()
+
+
+async def test_a_question_that_nobody_waits_for_is_given_up_at_the_end() -> None:
+    ask = Asked()
+    together = AskedTogether(ask)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await together.of([1])
+    await together.close()
+    assert not ask.may_answer.is_set()

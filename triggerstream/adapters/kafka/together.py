@@ -1,0 +1,61 @@
+"""Questions that come in the same moment, asked with one request.
+
+A worker takes hundreds of partitions over at once, and each of them asks the same things. A client for each
+question took most of the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
+from typing import Generic, TypeVar
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+class AskedTogether(Generic[_K, _V]):
+    """Answers questions with ``ask``. Questions that come while it asks are asked together after it.
+
+    So each answer is newer than its question. An error of ``ask`` is that of all who have asked.
+    """
+
+    def __init__(self, ask: Callable[[Collection[_K]], Awaitable[Mapping[_K, _V]]]) -> None:
+        self._ask = ask
+        self._waiting: list[tuple[frozenset[_K], asyncio.Future[Mapping[_K, _V]]]] = []
+        self._asking: asyncio.Task[None] | None = None
+
+    async def of(self, keys: Collection[_K]) -> Mapping[_K, _V]:
+        """The answers for ``keys``, as far as there are any.
+
+        Raises:
+            LogError: brokers do not answer, or refuse.
+        """
+        answer: asyncio.Future[Mapping[_K, _V]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((frozenset(keys), answer))
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask_all())
+        return await answer
+
+    async def _ask_all(self) -> None:
+        while True:
+            await asyncio.sleep(0)  # those who ask in the same moment are asked for together
+            asked, self._waiting = self._waiting, []
+            if not asked:
+                return
+            try:
+                found = await self._ask(frozenset().union(*(keys for keys, _ in asked)))
+            except Exception as exc:  # noqa: BLE001 - each of those who wait has the error
+                for _, answer in asked:
+                    if not answer.done():
+                        answer.set_exception(exc)
+            else:
+                for keys, answer in asked:
+                    if not answer.done():
+                        answer.set_result({key: found[key] for key in keys if key in found})
+
+    async def close(self) -> None:
+        """Give up a question that nobody waits for any more, and close its connections."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
