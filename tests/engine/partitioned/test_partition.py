@@ -361,7 +361,6 @@ async def test_checkpoints_that_wait_share_a_transaction_and_the_fold_sees_their
         partition.take()
         partition.fold(bench.durable.log[partition.next :])
         await eventually(lambda: ledger.begun == 2, within_s=30, what="the first of them is not committed")
-    assert not partition.has_room()
     assert partition.taken > IN_FLIGHT - 1
     ledger.gate.set()
     await partition.reached(4)
@@ -469,6 +468,7 @@ async def test_a_partition_that_can_take_no_more_does_not_wait_for_its_turn(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(partitions, "FULL_EVENTS", 2)
+    monkeypatch.setattr(partitions, "SMALL_BYTES", 1)
     bench.configure()
     partition = bench.partition(turns=TransactionTurns(spacing_s=3600.0))
     await partition.open()
@@ -965,6 +965,44 @@ async def test_a_partition_has_room_for_as_many_batches_as_may_be_in_flight(benc
     assert (rooms, partition.taken) == ([True], IN_FLIGHT - 1)
     await partition.close()
     assert not partition.has_room()
+
+
+async def test_a_partition_has_room_for_more_batches_while_all_are_folded_and_small(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events of a session that follow one another wait for no commit before they are folded."""
+    bench.configure()
+    partition = bench.partition()
+    await partition.open()
+    await bench.fold(partition)
+    ledger = partition.ledger
+    assert isinstance(ledger, BenchLedger)
+    ledger.gate.clear()
+
+    def fold_next() -> None:
+        bench.fire("s", "a")
+        partition.fold(bench.durable.log[partition.next :])
+
+    for taken in range(partitions.SMALL_IN_FLIGHT):
+        assert partition.has_room(), taken
+        partition.take()
+        assert partition.has_room() == (taken + 1 < IN_FLIGHT), "it is not folded yet"
+        fold_next()
+    assert not partition.has_room()
+    ledger.gate.set()
+    await partition.reached(len(bench.durable.log))
+    assert partition.has_room()
+
+    ledger.gate.clear()
+    for _ in range(IN_FLIGHT):
+        partition.take()
+        fold_next()
+    assert partition.has_room()
+    monkeypatch.setattr(partitions, "SMALL_BYTES", 100)
+    assert not partition.has_room()
+    ledger.gate.set()
+    await partition.reached(len(bench.durable.log))
+    await partition.close()
 
 
 async def test_a_closed_partition_answers_nothing_and_is_closed_once(bench: Bench) -> None:

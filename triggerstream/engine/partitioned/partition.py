@@ -50,6 +50,12 @@ _T = TypeVar("_T")
 
 IN_FLIGHT = 2
 """Batches of a partition between intake and durable: one is folded while the other is committed."""
+SMALL_IN_FLIGHT = 32
+"""The same while all of them are folded and small, as at a low rate: events of a session that follow one
+another join the next transaction. While a partition has records that are not taken, aiokafka fetches nothing
+from its broker for 0.1 s."""
+SMALL_BYTES = 64 * 1024
+"""What is folded and not durable is small up to this: some 50 events."""
 TRANSACTIONS = 8
 """Partitions of a process that end transactions of former owners at the same time."""
 TRANSACTION_BYTES = 2 * PART_BYTES
@@ -130,6 +136,8 @@ class Partition:
     """The offset at which folding began after the take-over."""
     taken: int = 0
     """Batches between intake and durable."""
+    _coming: int = 0
+    """Batches that were taken, and for which neither ``fold`` nor ``drop`` was called yet."""
     _position: int = 0
     """The log's position after the last batch; beyond ``next`` where control records follow."""
     _batches: deque[_TakenBatch] = field(default_factory=deque)
@@ -171,7 +179,13 @@ class Partition:
 
     def has_room(self) -> bool:
         """True if another batch may be taken."""
-        return self.phase is PartitionPhase.READY and self.taken < IN_FLIGHT
+        if self.phase is not PartitionPhase.READY:
+            return False
+        return self.taken < IN_FLIGHT or (self.taken < SMALL_IN_FLIGHT and self._is_small())
+
+    def _is_small(self) -> bool:
+        """True if all that was taken is folded, and is small."""
+        return not self._coming and not self._batches and self._held < SMALL_BYTES
 
     def timers(self) -> int:
         """The number of sessions that wait for a timer."""
@@ -297,11 +311,13 @@ class Partition:
     # ---- folding --------------------------------------------------------------------------------
 
     def take(self) -> None:
-        """Count a fetched batch. The caller then calls ``fold`` or ``drop`` for it."""
+        """Count a fetched batch. The caller then calls ``fold``, ``pass_over`` or ``drop`` for it."""
         self.taken += 1
+        self._coming += 1
 
     def drop(self) -> None:
         """Remove a batch that will not be folded from the count."""
+        self._coming -= 1
         self._release(1)
 
     def fold(self, records: Sequence[Record], *, span: tuple[int, int] | None = None) -> None:
@@ -312,8 +328,9 @@ class Partition:
         ``span``: the batch has all records of the log from its first to before its second position. If it
         does not follow the previous batch, a batch was lost, and the process ends.
         """
+        self._coming -= 1
         if self.phase is not PartitionPhase.READY:
-            self.drop()
+            self._release(1)
             return
         if span is not None:
             begin, end = span
@@ -332,9 +349,10 @@ class Partition:
         The range from ``first`` on becomes one dead letter. Like a folded batch, it is not durable when this
         returns.
         """
+        self._coming -= 1
         begin, end = span
         if self.phase is not PartitionPhase.READY or end <= self.next:
-            self.drop()
+            self._release(1)
             return
         if begin > self._position:
             self.fail(LogError(f"{self.place}: what is in the log from {self._position} to {begin} was lost"))
@@ -359,7 +377,7 @@ class Partition:
             if taken.lost is not None:
                 batches.popleft()
                 if taken.end <= self.next:
-                    self.drop()
+                    self._release(1)
                     continue
                 self.next = taken.end
                 lost = Checkpoint(partition=self.number, offset=taken.end, dead_letters=(taken.lost,))
@@ -370,7 +388,7 @@ class Partition:
                 records = [record for record in records if record.offset >= self.next]
                 if not records:
                     batches.popleft()
-                    self.drop()
+                    self._release(1)
                     continue
             try:
                 checkpoint = self.processor.process(self.rules, records, self._states.load, most=PART_BYTES)
@@ -398,7 +416,7 @@ class Partition:
 
     def _is_full(self) -> bool:
         """True if no further batch may be taken or folded, and what waits is no small number of events."""
-        if self.taken < IN_FLIGHT and not self._batches:
+        if self.has_room() and not self._batches:
             return False
         return self._held >= PART_BYTES or sum(one.checkpoint.records for one in self._waiting) >= FULL_EVENTS
 
