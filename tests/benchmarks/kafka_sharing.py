@@ -5,25 +5,27 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from unittest.mock import patch
+from statistics import median
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
-from tests.benchmarks import baseline, kafka_latency
+from tests.benchmarks import baseline
 from tests.benchmarks.kafka_cluster import measured, say
-from tests.benchmarks.kafka_latency import EVENTS_A_SECOND, LATENCY_S, latencies
-from tests.benchmarks.peers.arguments import PARTS
+from tests.benchmarks.kafka_latency import EVENTS_A_SECOND, LATENCY_S, WARM_UP_S, latencies
 from tests.benchmarks.peers.contenders import WORKER, Contender
-from tests.benchmarks.peers.process import PeerProcess, Program, running
+from tests.benchmarks.peers.process import PeerProcess
 from tests.benchmarks.rows import Row, table
+from tests.support.sockets import sockets_of
 from tests.support.supervised import at_work
 
+ROUNDS = 3
 _STATES = "__transaction_state"
 _COMPLETE_COMMIT = 4
 _STATE_AT = 16
@@ -65,56 +67,44 @@ def committed_transactions(bootstrap: str) -> int:
         consumer.close()
 
 
-def sockets_of(process: PeerProcess) -> int:
-    """The established connections of the process at work."""
-    pid = at_work(process.process.pid)
-    links = []
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            links.append(str(descriptor.readlink()))
-        except OSError:
-            continue  # it was closed meanwhile
-    inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
-    lines = [
-        line.split()
-        for family in ("tcp", "tcp6")
-        for line in Path(f"/proc/{pid}/net/{family}").read_text().splitlines()[1:]
-    ]
-    return sum(fields[3] == "01" and fields[9] in inodes for fields in lines)
-
-
 def measure(contender: Contender, bootstrap: str, folder: Path, *, seconds: int) -> Found:
     """One run of a worker."""
     sockets: list[int] = []
+    transactions: list[int] = []
 
     @contextmanager
-    def counted(program: Program) -> Iterator[PeerProcess]:
-        with running(program) as process:
-            yield process
-            sockets.append(sockets_of(process))
+    def counted(processes: Sequence[PeerProcess]) -> Iterator[None]:
+        transactions.append(committed_transactions(bootstrap))
+        yield
+        sockets.extend(sockets_of(at_work(one.process.pid)) for one in processes)
+        transactions.append(committed_transactions(bootstrap))
 
-    before = committed_transactions(bootstrap)
-    with patch.object(kafka_latency, "running", counted):
-        waits = latencies(contender, bootstrap, folder, sessions=seconds * EVENTS_A_SECOND // len(PARTS))
+    waits = latencies(contender, bootstrap, folder, seconds=seconds, watch=counted)
+    shutil.rmtree(folder, ignore_errors=True)
     found = Found(
         p50_ms=waits[49],
         p99_ms=waits[98],
-        transactions_s=(committed_transactions(bootstrap) - before) / seconds,
+        transactions_s=(transactions[1] - transactions[0]) / (WARM_UP_S + seconds),
         sockets=sockets[0],
     )
     say(f"{contender.name}: {found}")
     return found
 
 
-def run(commit: str = "", *, seconds: int = LATENCY_S) -> list[Row]:
+def run(commit: str = "", *, seconds: int = LATENCY_S, rounds: int = ROUNDS) -> list[Row]:
     """Rows of the worker, with that of ``commit`` as the peer; empty: the commit of the comparisons."""
-    return measured(partial(_rows, commit=commit, seconds=seconds))
+    return measured(partial(_rows, commit=commit, seconds=seconds, rounds=rounds))
 
 
-def _rows(bootstrap: str, folder: Path, *, commit: str, seconds: int) -> list[Row]:
+def _rows(bootstrap: str, folder: Path, *, commit: str, seconds: int, rounds: int) -> list[Row]:
+    """Medians of ``rounds`` runs of each in turn. The order changes, so that none is always the first."""
     build = baseline.build(commit or baseline.base(), folder)
-    before = measure(replace(WORKER, build=build), bootstrap, folder, seconds=seconds)
-    now = measure(WORKER, bootstrap, folder, seconds=seconds)
+    earlier = replace(WORKER, build=build)
+    found: dict[str, list[Found]] = {WORKER.name: [], earlier.name: []}
+    for number in range(rounds):
+        for contender in (earlier, WORKER) if number % 2 == 0 else (WORKER, earlier):
+            one = measure(contender, bootstrap, folder / f"run-{number}", seconds=seconds)
+            found[contender.name].append(one)
     rows = []
     for field, said, unit in (
         ("p50_ms", "event to committed command, p50", "ms"),
@@ -122,7 +112,7 @@ def _rows(bootstrap: str, folder: Path, *, commit: str, seconds: int) -> list[Ro
         ("transactions_s", "transactions", "1/s"),
         ("sockets", "connections", "sockets"),
     ):
-        ours, theirs = getattr(now, field), getattr(before, field)
+        ours, theirs = (median(getattr(one, field) for one in found[of.name]) for of in (WORKER, earlier))
         rows.append(
             Row(
                 name=f"kafka: {said}, at {EVENTS_A_SECOND} events/s",

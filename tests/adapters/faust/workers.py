@@ -84,7 +84,7 @@ class WorkerProcess:
         """What it printed so far."""
         return self.output.read_bytes()[self._from :].decode(errors="replace")
 
-    async def ready(self, *, times: int = 1) -> None:
+    async def ready(self, *, times: int = 1, within_s: float = START_S) -> None:
         """Wait until it has taken over what it was assigned, for the ``times``-th time."""
 
         def is_ready() -> bool:
@@ -92,7 +92,7 @@ class WorkerProcess:
             assert status is None, f"ended with {status}: {self.text()}"
             return self.text().count(" ready: partitions ") >= times
 
-        await eventually(is_ready, within_s=START_S, what=self.text)
+        await eventually(is_ready, within_s=within_s, what=self.text)
 
     async def ended(self, *, within_s: float = START_S) -> int:
         """Its exit status; that of a signal is negative."""
