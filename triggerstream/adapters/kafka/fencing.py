@@ -13,7 +13,7 @@ from aiokafka.client import AIOKafkaClient
 from triggerstream.adapters.kafka import transactional_ids
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
-from triggerstream.adapters.kafka.records import extents
+from triggerstream.adapters.kafka.records import extents, learn_leaders
 from triggerstream.adapters.kafka.together import AskedTogether
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.adapters.kafka.transactional_ids import InitialisedId
@@ -125,6 +125,7 @@ class KafkaFencing:
         async with translate_errors("the log's end is not known"):
             ends = await extents(self._connection, places)
             async with self._connection.running(self._connection.reader()) as reader:
+                await learn_leaders(reader, places)
                 while True:
                     stable = await reader.end_offsets(places)
                     places = [place for place in places if stable[place] < ends[place][1]]
@@ -138,7 +139,9 @@ class KafkaFencing:
         await self._old_releases.close()
 
     async def fence_old_release(self, partition: int) -> OwnerId:
-        """Fence the id under which releases before claims commit to ``partition``, with those of others; the id.
+        """Fence the id under which releases before claims commit to ``partition``; the id.
+
+        Partitions that ask in the same moment are fenced together.
 
         Raises:
             LogError: it is unknown whether it is fenced.
