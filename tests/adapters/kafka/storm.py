@@ -43,19 +43,22 @@ _T = TypeVar("_T")
 _PAUSED = 0.15
 """The part of all steps at which an owner pauses."""
 _LONGEST_S = 0.8
+IDS = 2
+"""Transactional ids of an assignment."""
 _DEALT_S = (0.05, 0.6)
 
 
 class Pauses:
-    """The pauses of an owner at its steps. Once it is killed, it stays at the next one."""
+    """Pauses of an owner at a part ``paused`` of its steps. Once it is killed, it stays at the next one."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, *, paused: float) -> None:
         self._chance = chance
+        self._paused = paused
         self.killed = asyncio.Event()
 
     async def step(self) -> None:
         """Return at once, after a pause, or never."""
-        if self._chance.random() < _PAUSED:
+        if self._chance.random() < self._paused:
             await asyncio.sleep(_LONGEST_S * self._chance.random() ** 2)
         if self.killed.is_set():
             await asyncio.Event().wait()
@@ -142,9 +145,9 @@ class Counts:
 class Process:
     """One owner of some partitions, from its assignment to its end."""
 
-    def __init__(self, storm: Storm, numbers: Sequence[int]) -> None:
+    def __init__(self, storm: Storm, numbers: Sequence[int], *, paused: float) -> None:
         self.storm, self.numbers = storm, numbers
-        self.pauses = Pauses(storm.chance)
+        self.pauses = Pauses(storm.chance, paused=paused)
         self.topic = _Topic(storm.stage.connection, storm.stage.app)
         self.fencing = storm.fencing(storm.stage.connection, storm.stage.app)
         self.topic.pauses = self.fencing.pauses = self.pauses
@@ -153,7 +156,7 @@ class Process:
         self.opening = asyncio.create_task(self._run())
 
     def _assign(self, numbers: Sequence[int], generation: int) -> Assignment:
-        ids = new_ids(self.storm.stage.app, count=2)
+        ids = new_ids(self.storm.stage.app, count=IDS)
         group = _Group(
             connection=self.storm.stage.connection,
             app=self.storm.stage.app,
@@ -292,7 +295,7 @@ class Storm:
 
     async def calm_down(self) -> None:
         """Have one calm owner fold the rest, and close everything."""
-        calm = self.process(range(self.stage.partitions))
+        calm = self.process(range(self.stage.partitions), paused=0)
         await calm.opening
         await calm.end()
         for process in self._all:
@@ -306,9 +309,9 @@ class Storm:
             if isinstance(found, AIOKafkaConnection) and found.connected():
                 found.close()
 
-    def process(self, numbers: Sequence[int]) -> Process:
-        """A process that takes ``numbers`` over."""
-        process = Process(self, numbers)
+    def process(self, numbers: Sequence[int], *, paused: float = _PAUSED) -> Process:
+        """A process that takes ``numbers`` over, and pauses at a part ``paused`` of its steps."""
+        process = Process(self, numbers, paused=paused)
         self._all.append(process)
         return process
 

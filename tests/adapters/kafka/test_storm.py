@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka import TopicPartition
 
 from tests.adapters.faust.workers import Stage, stage
-from tests.adapters.kafka.storm import NoFencing, PausingFencing, Storm
+from tests.adapters.kafka.storm import IDS, NoFencing, PausingFencing, Storm
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.owners_topic import read_owners
+from triggerstream.adapters.kafka.records import extents
 from triggerstream.core.ids import AppId
 
 pytestmark = [
@@ -74,6 +76,9 @@ async def test_claims_of_take_overs_that_are_given_up_do_not_pile_up(app: Stage)
     assert len(left) <= app.partitions, "at most those of the last one, if its claim was not acknowledged"
     await storm.calm_down()
     assert await read_owners(app.connection, app.app) == []
+    place = TopicPartition(app.topics.owners, 0)
+    _, end = (await extents(app.connection, [place]))[place]
+    assert end <= (GIVEN_UP + 1) * 3 * IDS, "each claims, releases, and forgets the one before at most once"
     assert (await app.exact()).command_count() == 100
 
 
