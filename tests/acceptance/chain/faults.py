@@ -49,10 +49,12 @@ def points(rig: Rig, dying: Member, taking: Member, *, wiped: bool) -> int:
             if wiped:
                 shutil.rmtree(rig.store(taking.name), ignore_errors=True)
             taking.doom(takeover)
-        for member in (dying, taking):
-            if member.doomed:
-                dead_of_it(rig, member)
-                member.start()
+        doomed = [member for member in (dying, taking) if member.doomed]
+        for member in doomed:
+            dead_of_it(rig, member)
+        # Not before both have died: only from a worker that stays dead are there claims to be fenced.
+        for member in doomed:
+            member.start()
     return len(CHECKPOINT) + len(TAKEOVER) + 1
 
 
