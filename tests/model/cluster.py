@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Seque
 from dataclasses import dataclass, field
 
 from triggerstream.adapters.memory import MemoryOwnersTopic, MemoryPartition
+from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError, HighWatermark
 from triggerstream.wire.claims import Claim, OwnerId
 
@@ -116,7 +117,7 @@ class TurnLedger:
         log_end = HighWatermark(len(self.cluster.log.log))
         return Extent(begin=0, end=HighWatermark(end), log_begin=0, log_end=log_end)
 
-    async def finish(self, former: Sequence[OwnerId], *, commit: bool) -> None:
+    async def finish(self, former: Sequence[FormerOwner], *, commit: bool) -> None:
         """Brokers lose nothing here."""
 
     async def is_undone(self, position: int) -> bool:  # noqa: ARG002 - by the port

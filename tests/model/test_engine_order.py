@@ -11,10 +11,9 @@ import pytest
 from tests.model.cluster import TurnFencing, TurnLedger
 from tests.model.protocols import CLAIM_FIRST, Step
 from tests.model.schedules import ENGINE, Code, explore, run
-from triggerstream.engine.partitioned.claims import Claims
+from triggerstream.engine.partitioned.claims import Claims, FormerOwner
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.ports import Extent, HighWatermark
-from triggerstream.wire.claims import OwnerId
 
 STEPS = {
     "start": Step.INIT,
@@ -46,7 +45,7 @@ class UnseenRelease(TurnFencing):
 class FenceFirst(Claims):
     """Claims only once the former owners are fenced."""
 
-    async def take(self) -> Mapping[int, Sequence[OwnerId]]:
+    async def take(self) -> Mapping[int, Sequence[FormerOwner]]:
         former = [id_ for id_ in await self.owners.read(1_000) if id_ not in self.ids]
         await self.fencing.fence(former)
         await self.owners.append([self._claim(id_) for id_ in self.ids])
@@ -66,7 +65,7 @@ class EarlyRelease(Owner):
 class NoFence(Claims):
     """Claims, and fences nobody."""
 
-    async def take(self) -> Mapping[int, Sequence[OwnerId]]:
+    async def take(self) -> Mapping[int, Sequence[FormerOwner]]:
         await self.owners.append([self._claim(id_) for id_ in self.ids])
         return {}
 

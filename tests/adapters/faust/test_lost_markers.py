@@ -29,7 +29,7 @@ from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.adapters.kafka.transactional_ids import InitialisedId
 from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
 from triggerstream.core.ids import AppId
-from triggerstream.engine.partitioned.claims import Claimant, Claims, new_ids
+from triggerstream.engine.partitioned.claims import Claimant, Claims, FormerOwner, new_ids
 from triggerstream.engine.partitioned.ports import Commit
 from triggerstream.engine.partitioned.takeover import is_committed
 from triggerstream.engine.replay.changelog import ChangelogArchive
@@ -272,7 +272,7 @@ async def test_what_is_committed_late_can_be_read_and_the_ledger_goes_on(app: St
         extent = await ledger.extent()
         assert extent.unfinished == extent.end == 0
         assert await stable(app, app.topics.commands) == 0
-        await ledger.finish([await ledger.fence_old_release()], commit=True)
+        await ledger.finish([FormerOwner(id=await ledger.fence_old_release())], commit=True)
         position = await ledger.commit(checkpoint(log, 0))
         extent = await ledger.extent()
         assert extent.unfinished is None
@@ -371,7 +371,36 @@ async def test_two_may_end_the_transactions_of_one_former_owner_at_once(
 ) -> None:
     first, second = takers
     await asyncio.gather(first.fence(), second.fence())
+    earlier = [one.former[0].earlier for one in takers]
+    assert sorted(map(len, earlier)) == [0, 1], "one has claimed before the other"
     await asyncio.gather(first.end(commit=True), second.end(commit=False))
+    assert await in_log(app) == {app.topics.changelog: [b"0"], app.topics.commands: [b"0"]}
+
+
+async def test_who_claimed_later_ends_nothing_before_the_one_that_claimed_earlier(
+    app: Stage, takers: tuple[Taker, Taker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would have asked whether anything is under way before the other one begins, and undo it then."""
+    first, second = takers
+    end, initialise, begun = transactional_ids._end, transactional_ids.initialise, asyncio.Event()  # noqa: SLF001
+
+    async def late(client: AIOKafkaClient, owner: InitialisedId, *, commit: bool) -> None:
+        begun.set()
+        await asyncio.sleep(0.3)
+        await end(client, owner, commit=commit)
+
+    async def held(client: AIOKafkaClient, id_: OwnerId, *, transaction_s: float) -> InitialisedId:
+        task = asyncio.current_task()
+        if task is not None and task.get_name() == "second":
+            await begun.wait()
+        return await initialise(client, id_, transaction_s=transaction_s)
+
+    for taker in takers:
+        await taker.fence()
+    monkeypatch.setattr(transactional_ids, "_end", late)
+    monkeypatch.setattr(transactional_ids, "initialise", held)
+    ending = asyncio.create_task(second.end(commit=False), name="second")
+    await asyncio.gather(first.end(commit=True), ending)
     assert await in_log(app) == {app.topics.changelog: [b"0"], app.topics.commands: [b"0"]}
 
 

@@ -17,7 +17,7 @@ from triggerstream.adapters.memory import (
 )
 from triggerstream.core.ids import AppId, ConfigHash
 from triggerstream.engine.configure import configuration_record
-from triggerstream.engine.partitioned.claims import Claimant, Claims, new_ids
+from triggerstream.engine.partitioned.claims import Claimant, Claims, FormerOwner, new_ids
 from triggerstream.engine.partitioned.ownership import Assignment
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.engine.partitioned.ports import Commit, Extent
@@ -101,7 +101,7 @@ class BenchLedger(MemoryLedger):
         undone = self.durable.undone
         return undone is not None and undone[0] < position <= undone[1]
 
-    async def finish(self, former: Sequence[OwnerId], *, commit: bool) -> None:  # noqa: ARG002
+    async def finish(self, former: Sequence[FormerOwner], *, commit: bool) -> None:  # noqa: ARG002
         durable, begin = self.durable, self.durable.unfinished
         assert begin is not None
         durable.calls.append("commit what is unfinished" if commit else "abort what is unfinished")
@@ -130,7 +130,7 @@ class BenchLedger(MemoryLedger):
 class BenchPartition(Partition):
     """A partition that is opened without an owner, too."""
 
-    async def open(self, former: Sequence[OwnerId] = ()) -> int:
+    async def open(self, former: Sequence[FormerOwner] = ()) -> int:
         await self.start()
         return await super().open(former)
 

@@ -21,7 +21,7 @@ from triggerstream.adapters.memory import (
 from triggerstream.adapters.memory.partition import MemoryTransactions
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.partitioned.claims import Claimant, Claims, new_ids
+from triggerstream.engine.partitioned.claims import Claimant, Claims, FormerOwner, new_ids
 from triggerstream.engine.partitioned.ports import Commit, FencedError
 from triggerstream.wire.claims import Claim, OwnerId
 
@@ -134,6 +134,7 @@ class Process:
         self.claims: Claims | None = None
         self.ledgers: dict[int, GatedLedger] = {}
         self.marks: dict[int, int] = {}
+        self.former: Mapping[int, Sequence[FormerOwner]] = {}
 
     def assign(self, *numbers: int) -> OwnerId:
         """An assignment of ``numbers``, with its claims; the id under which all of them commit."""
@@ -160,7 +161,7 @@ class Process:
         await first.start()
         for ledger in others:
             ledger._epoch = first._epoch  # noqa: SLF001 - one producer for several partitions
-        await self.claims.take()
+        self.former = await self.claims.take()
         for number, ledger in self.ledgers.items():
             await self.gates.at("measure")
             extent = await ledger.extent()
@@ -332,6 +333,18 @@ async def test_two_may_fence_one_owner_whose_partitions_they_share(cluster: Clus
     assert cluster.unreleased() == {*first.ids, *second.ids}
 
 
+async def test_of_two_that_share_the_partitions_of_one_owner_the_later_one_knows_the_earlier_one(
+    cluster: Cluster,
+) -> None:
+    former, first, second = (cluster.process() for _ in range(3))
+    await former.take(0, 1)
+    cluster.partitions[0].unmarked = 1  # so its claim is not forgotten
+    await first.take(0)
+    await second.take(1)
+    assert first.former == {0: [FormerOwner(id=former.ids[0])]}
+    assert second.former == {1: [FormerOwner(id=former.ids[0], earlier=frozenset({0}))]}
+
+
 async def test_who_is_fenced_for_one_partition_is_shut_out_of_all_and_forgotten(cluster: Cluster) -> None:
     former, first, second = (cluster.process() for _ in range(3))
     await former.take(0, 1)
@@ -484,7 +497,7 @@ async def test_a_claim_of_unknown_partitions_is_fenced_and_stays(cluster: Cluste
 class FenceFirst(Claims):
     """Claims that read and fence before they claim, which suggests itself."""
 
-    async def take(self) -> Mapping[int, Sequence[OwnerId]]:
+    async def take(self) -> Mapping[int, Sequence[FormerOwner]]:
         found = await self.owners.read(1_000)
         await self.fencing.fence([id_ for id_ in found if id_ not in self.ids])
         await self.owners.append([self._claim(id_) for id_ in self.ids])
@@ -494,7 +507,7 @@ class FenceFirst(Claims):
 class NewestOnly(Claims):
     """Claims that fence only the newest former owner."""
 
-    async def take(self) -> Mapping[int, Sequence[OwnerId]]:
+    async def take(self) -> Mapping[int, Sequence[FormerOwner]]:
         end = await self.owners.append([self._claim(id_) for id_ in self.ids])
         found = [id_ for id_ in await self.owners.read(end) if id_ not in self.ids]
         await self.fencing.fence(found[-1:])

@@ -34,6 +34,7 @@ from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
 from triggerstream.engine.partitioned import partition as partitions
+from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import IN_FLIGHT, Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import Extent, FencedError, TakeOverError
@@ -43,7 +44,6 @@ from triggerstream.engine.partitioned.turns import TransactionTurns
 from triggerstream.engine.partitioned.versions import FORMER_KEY, TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.processor import FoldVersionError, Processor
 from triggerstream.wire import events
-from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.json import as_object, dumps, loads
 from triggerstream.wire.marks import (
@@ -132,7 +132,7 @@ async def test_a_store_with_a_part_of_an_aborted_transaction_is_wiped_before_it_
     positions: list[int | None] = []
 
     class Ledger(BenchLedger):
-        async def finish(self, former: Sequence[OwnerId], *, commit: bool) -> None:
+        async def finish(self, former: Sequence[FormerOwner], *, commit: bool) -> None:
             positions.append(bench.store.position())
             await super().finish(former, commit=commit)
 

@@ -18,6 +18,7 @@ from triggerstream.adapters.kafka.together import AskedTogether
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.adapters.kafka.transactional_ids import InitialisedId
 from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.wire.claims import OwnerId
 
 _T = TypeVar("_T")
@@ -28,6 +29,9 @@ _RETRY_S = 0.005
 _LONGEST_RETRY_S = 0.02
 _ASK_S = 5.0
 """Time for the questions themselves, where it is asked for a short while whether all can be read."""
+_EARLIER_S = 10.0
+"""Time for others that have claimed partitions of a former owner before: their transactions have this limit,
+so one that has died meanwhile can end nothing more."""
 _PARALLEL = 32
 """Requests under way: each may hold its connection for as long as a transaction takes to end."""
 
@@ -166,9 +170,11 @@ class KafkaFencing:
             yield client
 
     async def finish(
-        self, former: Sequence[OwnerId], places: Sequence[TopicPartition], *, commit: bool
+        self, former: Sequence[FormerOwner], places: Sequence[TopicPartition], *, commit: bool
     ) -> None:
         """End what ``former`` have open in ``places``, with a transaction without records for each of them.
+
+        Others that have claimed partitions of them before end these first.
 
         Raises:
             FencedError: another process has undone it meanwhile.
@@ -180,7 +186,8 @@ class KafkaFencing:
             self._connection.client() as client,
         ):
             for owner in former:
-                await transactional_ids.end_lost(client, owner, places, commit=commit)
+                await self.readable(owner.earlier, within_s=_EARLIER_S)
+                await transactional_ids.end_lost(client, owner.id, places, commit=commit)
 
 
 def own_places(topics: Topics, partition: int) -> list[TopicPartition]:

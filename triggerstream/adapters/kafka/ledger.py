@@ -29,6 +29,7 @@ from triggerstream.adapters.kafka.transaction_group import TRANSACTION_S, Transa
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.engine.partitioned.ports import Commit, Extent
 from triggerstream.wire import commands
 from triggerstream.wire.claims import OwnerId
@@ -147,7 +148,7 @@ class KafkaLedger:
             return True
         return max(shown, default=None)
 
-    async def finish(self, former: Sequence[OwnerId], *, commit: bool) -> None:
+    async def finish(self, former: Sequence[FormerOwner], *, commit: bool) -> None:
         covered = [] if commit else self._covered
         rest = [place for place in self._own() if place not in covered]
         await self._fencing.finish(former, rest, commit=commit)

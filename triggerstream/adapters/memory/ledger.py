@@ -8,6 +8,7 @@ from uuid import uuid4
 from triggerstream.adapters.memory.clock import ManualClock
 from triggerstream.adapters.memory.partition import MemoryPartition
 from triggerstream.core.errors import LogError
+from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError, HighWatermark
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord
@@ -39,7 +40,7 @@ class MemoryLedger:
             log_end=HighWatermark(len(self.partition.log)),
         )
 
-    async def finish(self, former: Sequence[OwnerId], *, commit: bool) -> None:
+    async def finish(self, former: Sequence[FormerOwner], *, commit: bool) -> None:
         """Do nothing: no transaction stays open."""
 
     async def is_undone(self, position: int) -> bool:  # noqa: ARG002 - by the port

@@ -53,6 +53,17 @@ FORGET_S = 0.1
 owner can be read at once; another partition that its claim names may have an owner in a transaction."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerOwner:
+    """A fenced owner. ``earlier``: its partitions that others have claimed before this assignment.
+
+    These end first what brokers have lost of it: its id can have one transaction at a time.
+    """
+
+    id: OwnerId
+    earlier: frozenset[int] = frozenset()
+
+
 class OwnersTopic(Protocol):
     """The claims of an app, in the order in which they were appended. Any method raises LogError."""
 
@@ -114,7 +125,7 @@ class Claims:
     _claiming: bool = field(default=False, init=False)
     """True once the claims may be in the topic, also if the take-over was given up before it knew."""
 
-    async def take(self) -> Mapping[int, Sequence[OwnerId]]:
+    async def take(self) -> Mapping[int, Sequence[FormerOwner]]:
         """Take the steps 3 to 6 once the ids are initialised; the former owners by partition.
 
         Raises:
@@ -134,8 +145,14 @@ class Claims:
         await self._forget_fenced(former)
         failpoint("takeover.forgotten")
         logger.info("former owners fenced", extra={"owners": len(former)})
+        others = [claim for id_, claim in found.items() if id_ not in ids and id_ not in former]
+        named = own.union(*(claim.partitions for claim in others if claim.partitions)) - own
         return {
-            partition: [id_ for id_, claim in former.items() if claim.names((partition,))]
+            partition: [
+                FormerOwner(id=id_, earlier=named & (claim.partitions or named))
+                for id_, claim in former.items()
+                if claim.names((partition,))
+            ]
             for partition in own
         }
 

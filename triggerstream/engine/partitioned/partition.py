@@ -29,6 +29,7 @@ from triggerstream.engine.checkpoint import Checkpoint, DeadLetter
 from triggerstream.engine.counters import Counters
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.migration import Pace
+from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.engine.partitioned.configurations import PartitionConfigurations
 from triggerstream.engine.partitioned.ports import Appender, Ledger, StateStore
 from triggerstream.engine.partitioned.session_scans import SessionScans
@@ -40,7 +41,6 @@ from triggerstream.engine.partitioned.writer import CheckpointWriter
 from triggerstream.engine.ports import Clock
 from triggerstream.engine.processor import PART_BYTES, Processor
 from triggerstream.engine.timers.service import TimerService
-from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.marks import CheckpointMark, Identity
 from triggerstream.wire.records import NewRecord, Record
 
@@ -234,7 +234,7 @@ class Partition:
         async with self.transactions:
             await self._bounded(self.ledger.start(), "the start of a producer")
 
-    async def open(self, former: Sequence[OwnerId] = ()) -> int:
+    async def open(self, former: Sequence[FormerOwner] = ()) -> int:
         """Take the partition over from its ``former`` owners, which are fenced, once it is claimed.
 
         Returns the offset from which to fetch.

@@ -9,6 +9,7 @@ from typing import NewType, Protocol
 from triggerstream.core.errors import LogError, TriggerstreamError, UsageError
 from triggerstream.engine.background import TaskEndedError
 from triggerstream.engine.checkpoint import DeadLetter, Decided
+from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord
 
@@ -86,7 +87,7 @@ class Ledger(Protocol):
         it is then reported as unfinished.
         """
 
-    async def finish(self, former: Sequence[OwnerId], *, commit: bool) -> None:
+    async def finish(self, former: Sequence[FormerOwner], *, commit: bool) -> None:
         """End all that ``former`` have left open in changelog, commands and dead letters.
 
         Raises:

@@ -28,9 +28,9 @@ from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.failpoints import failpoint
+from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.engine.partitioned.ports import Extent, Ledger, StateStore, TakeOverError
 from triggerstream.engine.partitioned.versions import StoredHistory, read_history
-from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
     CLAIMED_MARK_VERSION,
@@ -70,7 +70,7 @@ async def take_over(
     ledger: Ledger,
     open_store: Callable[[], StateStore],
     recovery: Recovery,
-    former: Sequence[OwnerId],
+    former: Sequence[FormerOwner],
     transactions: asyncio.Semaphore,
     bounded: Callable[[Coroutine[Any, Any, None], str], Awaitable[None]],
     configurations: ConfigurationCache,
@@ -111,7 +111,7 @@ class _Ending:
     """Ends the transactions of former owners whose end the brokers have lost."""
 
     ledger: Ledger
-    former: Sequence[OwnerId]
+    former: Sequence[FormerOwner]
     transactions: asyncio.Semaphore
     bounded: Callable[[Coroutine[Any, Any, Any], str], Awaitable[Any]]
     old_release: bool = False
@@ -120,7 +120,7 @@ class _Ending:
     async def fence_old_release(self) -> None:
         """Fence the owners of releases before claims."""
         fenced = await self.bounded(self.ledger.fence_old_release(), "the fence of an older release")
-        self.former, self.old_release = [*self.former, fenced], True
+        self.former, self.old_release = [*self.former, FormerOwner(id=fenced)], True
 
     async def end(self, partition: int, store: StateStore, extent: Extent) -> Extent:
         """End what is unfinished in ``extent``; the extent after that."""

@@ -16,7 +16,7 @@ from triggerstream.core import advice, tasks
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
-from triggerstream.engine.partitioned.claims import Claims
+from triggerstream.engine.partitioned.claims import Claims, FormerOwner
 from triggerstream.engine.partitioned.ports import Commit, Ledger
 from triggerstream.engine.partitioned.takeover import is_committed
 from triggerstream.engine.partitioned.versions import StoredHistory, history_entries, history_texts
@@ -94,7 +94,7 @@ class ChangelogArchive:
             async with asyncio.timeout(self.fence_s):
                 await self.ledger.start()
                 former = list((await self.claims.take()).get(self.number, ()))
-                former.append(await self.ledger.fence_old_release())
+                former.append(FormerOwner(id=await self.ledger.fence_old_release()))
                 extent = await self.ledger.extent()
                 if extent.unfinished is not None:
                     # As a take-over without a store does.
