@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 QUICK := not slow and not kafka and not celery and not faults
 
 .DEFAULT_GOAL := help
-.PHONY: help install hooks test test-quick test-python test-this-python test-laws test-tools fuzz faults model mutants coverage fmt lint semantics reference recipes bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
+.PHONY: help install hooks test bytecode test-quick test-python test-this-python test-laws test-tools fuzz faults model mutants coverage fmt lint semantics reference recipes bench bench-long demo demo-kafka producers k8s-check kafka-up kafka-down kafka-status clean lock
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,15 +28,20 @@ hooks: install ## Have git run the checks of .pre-commit-config.yaml before each
 
 # A test process waits for its servers half of the time: four of them keep two cores busy. The order of the files is that
 # of tests/support/order.py.
-test: install lint ## Lint, then the tests, slow ones included; the longest are in faults, fuzz and mutants
+test: install ## Lint, then the tests, slow ones included; the longest are in faults, fuzz and mutants
+	@$(MAKE) --no-print-directory -j2 lint bytecode
 	@$(BIN)/python -m tests.k8s.rendering
 	@$(BIN)/pytest -m "not faults" -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# Each of the four would compile all tests and rewrite their assertions, which takes 15 s. What fails here fails there.
+bytecode: install
+	@$(BIN)/pytest --collect-only --quiet >/dev/null 2>&1 || true
 
 test-quick: install ## The tests that need no broker and no process, in seconds
 	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m "$(QUICK)" --ignore tests/k8s -n 2 $(PYTEST_ARGS)
 
 # Real processes on a real Kafka, broker and database, as far as a Python can make a difference to them.
-REAL = tests/acceptance/test_worker_crashes.py::test_death_within_a_checkpoint_loses_and_invents_nothing \
+REAL = tests/acceptance/test_worker_crashes.py::test_deaths_within_checkpoints_lose_and_invent_nothing \
 	tests/acceptance/test_worker_crashes.py::test_sigterm_finishes_what_is_in_flight_and_gives_partitions_back \
 	tests/acceptance/test_demo.py tests/adapters/celery/test_outcomes_of_workers.py tests/adapters/celery/test_pools.py \
 	tests/adapters/faust/test_timers.py tests/adapters/faust/test_web.py tests/contract/test_ledger.py \

@@ -1,4 +1,7 @@
-"""Workers are killed at every point of a checkpoint and of a take-over: nothing is lost, nothing invented."""
+"""Workers are killed at every point of a checkpoint and of a take-over: nothing is lost, nothing invented.
+
+`make test` kills them at one point after the other of one app; `make faults` at each point by itself.
+"""
 
 from __future__ import annotations
 
@@ -24,52 +27,77 @@ def app(kafka: str, kafka_app: AppId, tmp_path: Path) -> Iterator[Stage]:
         yield made
 
 
-@pytest.mark.parametrize("point", CHECKPOINT)
-async def test_death_within_a_checkpoint_loses_and_invents_nothing(app: Stage, point: str) -> None:
-    await app.prepare()
-    await app.fire(range(500))
-    dying = app.start(failpoint=f"{point}:2")
-    assert await dying.ended() == -signal.SIGKILL
-    following = app.start()
-    await following.ready()  # all may have been committed before the death
-    await app.settled()
-    await following.drained()
-    assert (await app.exact()).command_count() == 500
-
-
-TAKE_OVERS = [
-    # Every point once, with a store and without one in turn; the long form has every pair.
-    pytest.param(
-        point,
-        kept,
-        id=f"{point}-store {'kept' if kept else 'wiped'}",
-        marks=[] if kept == (number % 2 == 0) else pytest.mark.faults,
-    )
-    for number, point in enumerate(TAKEOVER)
-    for kept in (True, False)
-]
-
-
 OF_FORMER_OWNERS = {"takeover.fenced", "takeover.forgotten"}
 """Points that are passed only where a former owner has not released its claim."""
 
 
-@pytest.mark.parametrize("point", RELEASE)
-async def test_death_within_a_release_loses_and_invents_nothing(app: Stage, point: str) -> None:
+async def dead(app: Stage, failpoint: str) -> None:
+    """Start a worker, and wait until it has died at its point."""
+    assert await app.start(failpoint=failpoint).ended() == -signal.SIGKILL
+
+
+async def exact(app: Stage, *, sessions: int) -> None:
+    """Have a worker fold what is left: each of the sessions has its command."""
+    worker = app.start()
+    await worker.ready()  # all may have been committed before a death
+    await app.settled()
+    await worker.drained()
+    assert (await app.exact()).command_count() == sessions
+
+
+@pytest.mark.timeout(900)
+async def test_deaths_within_checkpoints_lose_and_invent_nothing(app: Stage) -> None:
     await app.prepare()
-    await app.fire(range(200))
-    dying = app.start(failpoint=point)
-    await app.settled()
-    dying.signal(signal.SIGTERM)
-    assert await dying.ended() == -signal.SIGKILL
-    await app.fire(range(100, 300))
-    following = app.start()
-    await app.settled()
-    await following.drained()
-    assert (await app.exact()).command_count() == 300
+    for number, point in enumerate(CHECKPOINT):
+        await app.fire(range(100 * number, 100 * number + 100))
+        await dead(app, f"{point}:2")
+    await exact(app, sessions=100 * len(CHECKPOINT))
 
 
-@pytest.mark.parametrize(("point", "kept"), TAKE_OVERS)
+async def test_deaths_within_releases_lose_and_invent_nothing(app: Stage) -> None:
+    await app.prepare()
+    for number, point in enumerate(RELEASE):
+        await app.fire(range(100 * number, 100 * number + 200))
+        dying = app.start(failpoint=point)
+        await app.settled()
+        dying.signal(signal.SIGTERM)
+        assert await dying.ended() == -signal.SIGKILL
+    await exact(app, sessions=100 * len(RELEASE) + 100)
+
+
+@pytest.mark.timeout(900)
+async def test_deaths_within_take_overs_lose_and_invent_nothing(app: Stage) -> None:
+    await app.prepare()
+    sessions = 0
+    for point, following in zip(TAKEOVER[::2], TAKEOVER[1::2], strict=True):
+        await app.fire(range(sessions, sessions + 50))
+        first = app.start()
+        await app.settled()
+        if point in OF_FORMER_OWNERS:
+            first.kill()
+        else:
+            await first.drained()
+        await app.fire(range(sessions + 25, sessions + 75))
+        # Even a store that is kept has something to recover: the marker of the last commit has an offset too.
+        await dead(app, point)
+        shutil.rmtree(app.directory("w1"))
+        await dead(app, following)
+        sessions += 75
+    await exact(app, sessions=sessions)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("point", CHECKPOINT)
+async def test_death_within_a_checkpoint_loses_and_invents_nothing(app: Stage, point: str) -> None:
+    await app.prepare()
+    await app.fire(range(500))
+    await dead(app, f"{point}:2")
+    await exact(app, sessions=500)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kept", [True, False], ids=["store kept", "store wiped"])
+@pytest.mark.parametrize("point", TAKEOVER)
 async def test_death_within_a_take_over_loses_and_invents_nothing(
     app: Stage, point: str, *, kept: bool
 ) -> None:
@@ -84,15 +112,11 @@ async def test_death_within_a_take_over_loses_and_invents_nothing(
     await app.fire(range(100, 300))
     if not kept:
         shutil.rmtree(app.directory("w1"))
-    dying = app.start(failpoint=point)
-    # Even a store that is kept has something to recover: the marker of the last commit has an offset too.
-    assert await dying.ended() == -signal.SIGKILL
-    following = app.start()
-    await app.settled()
-    await following.drained()
-    assert (await app.exact()).command_count() == 300
+    await dead(app, point)
+    await exact(app, sessions=300)
 
 
+@pytest.mark.timeout(900)
 async def test_death_at_random_moments_loses_and_invents_nothing(app: Stage) -> None:
     chance = random.Random(20)
     await app.prepare()

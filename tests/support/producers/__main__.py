@@ -1,4 +1,4 @@
-"""Triggers from five languages: ``make producers``, or ``python -m tests.support.producers [--json]``.
+"""Triggers from five languages: ``make producers``, or ``python -m tests.support.producers --help``.
 
 Builds the clients of ``examples/producers``, starts a Kafka, topics and a worker, and has each client fire
 its trigger for the same sessions. ``TRIGGERSTREAM_KAFKA=host:port`` names a cluster to use in place of one of
@@ -64,6 +64,8 @@ class Show:
 
     sessions: Sequence[str]
     as_json: bool
+    quick: bool = False
+    """Leave out the clients whose build takes long, unless they are built already."""
     errors: list[str] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
 
@@ -91,8 +93,8 @@ class Show:
 
     def ready(self, client: Client) -> bool:
         """Whether ``client`` can fire; if not, why is said."""
-        if (lacking := client.missing()) is not None:
-            self.fail(f"{client.language}: left out, for want of {lacking} on the PATH")
+        if (why := client.left_out(quick=self.quick)) is not None:
+            self.fail(f"{client.language}: left out, {why}")
             return False
         begun = time.monotonic()
         try:
@@ -244,13 +246,14 @@ async def _run(show: Show, place: Path) -> None:
 @click.command()
 @click.option("--sessions", default=200, show_default=True, type=click.IntRange(min=1))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
-def main(*, sessions: int, as_json: bool) -> None:
+@click.option("--quick", is_flag=True, help="Leave out clients whose build would take more than a minute.")
+def main(*, sessions: int, as_json: bool, quick: bool) -> None:
     """Have clients of five languages fire, for the same sessions.
 
     The exit status is 0 only if all could, and the task of each session was decided exactly once.
     """
     quiet()
-    show = Show(sessions=names(sessions), as_json=as_json)
+    show = Show(sessions=names(sessions), as_json=as_json, quick=quick)
     with TemporaryDirectory(prefix="triggerstream-producers-") as name:
         try:
             asyncio.run(_run(show, Path(name)))

@@ -19,6 +19,8 @@ FOLDER = ROOT / "examples" / "producers"
 _STAMPS = ROOT / "build" / "producers"
 _BUILD_TIMEOUT_S = 900.0
 """Go compiles its client and its library in 75 s of one core; a loaded machine takes a few times that."""
+_QUICK_JVM = "-XX:TieredStopAtLevel=1"
+"""A build is too short to repay the work of the JVM's second compiler."""
 _FIRE_TIMEOUT_S = 120.0
 
 
@@ -28,7 +30,10 @@ class ProducerError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """A program in a folder of its own. ``hash`` is the hash of keys that its client uses by default."""
+    """A program in a folder of its own. ``hash`` is the hash of keys that its client uses by default.
+
+    ``slow``: its build takes more than a minute.
+    """
 
     language: str
     library: str
@@ -39,6 +44,7 @@ class Client:
     sources: Sequence[str] = ()
     build: Sequence[str] = ()
     built: str = ""
+    slow: bool = False
     run: Sequence[str]
 
     @property
@@ -51,6 +57,14 @@ class Client:
         lacking = [tool for tool in self.tools if shutil.which(tool) is None]
         return " and ".join(lacking) or None
 
+    def left_out(self, *, quick: bool) -> str | None:
+        """Why it cannot be run, or None. ``quick``: or because it is not built yet, which would take long."""
+        if (lacking := self.missing()) is not None:
+            return f"for want of {lacking} on the PATH"
+        if quick and self.slow and not self._is_built():
+            return "as its build takes more than a minute: `make producers` builds it"
+        return None
+
     def make(self) -> bool:
         """Build it; False where that was done for these sources.
 
@@ -60,14 +74,17 @@ class Client:
         if not self.build:
             return False
         _STAMPS.mkdir(parents=True, exist_ok=True)
-        stamp, digest = _STAMPS / self.folder, self._digest()
         with (_STAMPS / f"{self.folder}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if stamp.exists() and stamp.read_text() == digest and (self.home / self.built).exists():
+            if self._is_built():
                 return False
             self._execute(self.build, timeout_s=_BUILD_TIMEOUT_S)
-            stamp.write_text(digest)
+            (_STAMPS / self.folder).write_text(self._digest())
         return True
+
+    def _is_built(self) -> bool:
+        stamp = _STAMPS / self.folder
+        return stamp.exists() and stamp.read_text() == self._digest() and (self.home / self.built).exists()
 
     def fire(self, *, bootstrap: str, app: str, sessions: Sequence[str]) -> None:
         """Fire its trigger for ``sessions``; all are acknowledged when this returns.
@@ -89,7 +106,7 @@ class Client:
                 [sys.executable if word == "python" else word for word in command],
                 cwd=self.home,
                 # In other locales Java takes the bytes of an argument for something else than UTF-8.
-                env={**with_authorities(os.environ), "LC_ALL": "C.UTF-8"},
+                env={"MAVEN_OPTS": _QUICK_JVM, **with_authorities(os.environ), "LC_ALL": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -127,6 +144,7 @@ CLIENTS = (
         sources=("go.mod", "go.sum", "main.go"),
         build=("go", "build", "-o", "fire"),
         built="fire",
+        slow=True,
         run=("./fire",),
     ),
     Client(
