@@ -77,9 +77,16 @@ async def test_a_topic_with_another_number_of_partitions_is_found(
     connection: Connection, kafka_app: AppId
 ) -> None:
     admin = AIOKafkaAdminClient(**connection.options())
+    name = Topics.of(kafka_app).dead_letters
     await admin.start()
-    await admin.create_topics([NewTopic(Topics.of(kafka_app).dead_letters, PARTITIONS - 1, 1)])
+    await admin.create_topics([NewTopic(name, PARTITIONS - 1, 1)])
     await admin.close()
+    async with connection.client() as client:
+
+        async def is_described() -> bool:
+            return name in (await describe(client, [name])).topics
+
+        await until(is_described)  # a busy broker answers for the controller before it knows of the topic
     with pytest.raises(UsageError, match="has 3 partitions, not 4"):
         await create(connection, kafka_app, partitions=PARTITIONS)
     await create(connection, kafka_app, partitions=PARTITIONS - 1)

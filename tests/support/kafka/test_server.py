@@ -23,6 +23,13 @@ server.start()
 print(server.port, flush=True)
 sys.stdin.read()
 """
+_PROCESS_OF_A_RUN = """
+import sys
+from pathlib import Path
+from tests.support.kafka.fixtures import shared_by_run
+print(shared_by_run(Path(sys.argv[1])), flush=True)
+sys.stdin.read()
+"""
 
 
 def test_a_killed_server_starts_again_on_its_port(start_kafka: Callable[..., KafkaServer]) -> None:
@@ -61,3 +68,27 @@ def test_a_server_ends_with_its_starter_however_that_one_ends(
     deadline = time.monotonic() + 10
     while answers("127.0.0.1", port):
         assert time.monotonic() < deadline, "the server outlived its starter"
+
+
+@pytest.mark.usefixtures("needs_kafka")
+def test_the_processes_of_a_run_share_one_server_which_ends_with_them(tmp_path: Path) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _PROCESS_OF_A_RUN, str(tmp_path)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    addresses = set()
+    for process in processes:
+        assert process.stdout is not None
+        addresses.add(process.stdout.readline().strip())
+    (address,) = addresses
+    host, _, port = address.rpartition(":")
+    assert answers(host, int(port), timeout_s=5)
+    for process in processes:
+        process.communicate()  # ends its standard input, and so the process
+    assert not answers(host, int(port))
