@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
 
+from triggerstream.adapters.kafka import fencing
 from triggerstream.adapters.kafka.connection import Connection
-from triggerstream.adapters.kafka.fencing import KafkaFencing
 from triggerstream.adapters.kafka.fetches import fetched
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
@@ -37,11 +36,7 @@ async def topics(connection: Connection, kafka_app: AppId) -> Topics:
 
 def all_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a partition that does not exist look as if it was only away: nobody answers for it."""
-
-    async def existing(_: KafkaFencing, places: Sequence[TopicPartition]) -> list[TopicPartition]:
-        return list(places)
-
-    monkeypatch.setattr(KafkaFencing, "_existing", existing)
+    monkeypatch.setattr(fencing, "exists", lambda _reader, _place: True)
 
 
 async def read_all(connection: Connection, topic: str) -> list[ConsumerRecord]:

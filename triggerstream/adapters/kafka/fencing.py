@@ -11,9 +11,8 @@ from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 
 from triggerstream.adapters.kafka import transactional_ids
-from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
-from triggerstream.adapters.kafka.records import extents, learn_leaders
+from triggerstream.adapters.kafka.records import exists, extents, learn_leaders
 from triggerstream.adapters.kafka.together import AskedTogether
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.adapters.kafka.transactional_ids import InitialisedId
@@ -98,45 +97,32 @@ class KafkaFencing:
             return set()
         try:
             async with asyncio.timeout(within_s + _ASK_S):
-                places = await self._existing(places)
                 left = await self._unreadable(places, within_s)
         except TimeoutError:
             return set()  # one of them is away, and nothing is known of the others
         return set(partitions) - {place.partition for place in left}
-
-    async def _existing(self, places: Sequence[TopicPartition]) -> list[TopicPartition]:
-        """``places`` without those that their topic does not have: nothing can be open there.
-
-        A claim may name them that was made before the topics were made again with fewer partitions.
-        """
-        names = sorted({place.topic for place in places})
-        async with (
-            translate_errors("the number of partitions is not known"),
-            self._connection.client() as client,
-        ):
-            topics = (await describe(client, names)).topics
-        return [
-            place
-            for place in places
-            if place.topic not in topics or place.partition < topics[place.topic].partitions
-        ]
 
     async def _unreadable(self, places: list[TopicPartition], within_s: float) -> list[TopicPartition]:
         """Those of ``places`` whose records of now cannot all be read by then. Others may write on."""
         # Not the questions of the process: a partition that is away holds up all who ask with it.
         loop, wait_s = asyncio.get_running_loop(), _RETRY_S
         deadline = loop.time() + within_s
-        async with translate_errors("the log's end is not known"):
-            ends = await extents(self._connection, places)
-            async with self._connection.running(self._connection.reader()) as reader:
-                await learn_leaders(reader, places)
-                while True:
-                    stable = await reader.end_offsets(places)
-                    places = [place for place in places if stable[place] < ends[place][1]]
-                    if not places or loop.time() > deadline:
-                        return places
-                    await asyncio.sleep(wait_s)
-                    wait_s = min(wait_s * 2, _LONGEST_RETRY_S)
+        async with (
+            translate_errors("the log's end is not known"),
+            self._connection.running(self._connection.reader()) as reader,
+        ):
+            await learn_leaders(reader, places)
+            # A claim from before the topics were made again may name more than they have now.
+            places = [place for place in places if exists(reader, place)]
+            ends = await extents(self._connection, places) if places else {}
+            while places:
+                stable = await reader.end_offsets(places)
+                places = [place for place in places if stable[place] < ends[place][1]]
+                if not places or loop.time() > deadline:
+                    break
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, _LONGEST_RETRY_S)
+        return places
 
     async def close(self) -> None:
         """Close the connections."""

@@ -58,6 +58,12 @@ async def learn_leaders(consumer: AIOKafkaConsumer, places: Sequence[TopicPartit
         await known
 
 
+def exists(consumer: AIOKafkaConsumer, place: TopicPartition) -> bool:
+    """False if ``consumer`` has learned the leaders of the topic, and the topic has no such partition."""
+    known = consumer._client.cluster.partitions_for_topic(place.topic)  # noqa: SLF001 - nothing public
+    return not known or place.partition in known
+
+
 async def stable_ends(connection: Connection, places: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
     """The last stable offset of each of ``places``: where its first open transaction begins, or its end.
 
