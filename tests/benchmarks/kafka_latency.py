@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
+from random import Random
 from statistics import quantiles
 
 from confluent_kafka import Producer
@@ -126,11 +127,12 @@ def latencies(
 
 def _send(told: Arguments, sessions: int, sent: dict[bytes, float], rate: int) -> None:
     producer = Producer({"bootstrap.servers": told.bootstrap, "linger.ms": 0})
-    due = time.monotonic()
+    due, chance = time.monotonic(), Random(rate)
     for session in range(sessions):
         name = key(session)
         for part in range(len(PARTS)):
-            due += 1 / rate
+            # Not at equal distances: they could keep step with what a contender does at such.
+            due += chance.expovariate(rate)
             time.sleep(max(due - time.monotonic(), 0))
             sent[name] = time.monotonic()
             place = partition_of(name, told.partitions)

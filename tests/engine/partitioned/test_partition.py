@@ -959,7 +959,7 @@ async def test_a_partition_has_room_for_as_many_batches_as_may_be_in_flight(benc
     await partition.open()
     for taken in range(IN_FLIGHT):
         assert partition.has_room(), taken
-        partition.take()
+        partition.take(1_000)
     assert not partition.has_room()
     partition.drop()
     assert (rooms, partition.taken) == ([True], IN_FLIGHT - 1)
@@ -985,8 +985,11 @@ async def test_a_partition_has_room_for_more_batches_while_all_are_folded_and_sm
 
     for taken in range(partitions.SMALL_IN_FLIGHT):
         assert partition.has_room(), taken
-        partition.take()
-        assert partition.has_room() == (taken + 1 < IN_FLIGHT), "it is not folded yet"
+        partition.take(partitions.SMALL_EVENTS + 1)
+        assert partition.has_room() == (taken + 1 < IN_FLIGHT), "many events are not folded yet"
+        partition.drop()
+        partition.take(partitions.SMALL_EVENTS)
+        assert partition.has_room() == (taken + 1 < partitions.SMALL_IN_FLIGHT)
         fold_next()
     assert not partition.has_room()
     ledger.gate.set()

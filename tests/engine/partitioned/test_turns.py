@@ -143,3 +143,39 @@ async def test_turns_that_nobody_hurries_keep_their_distance() -> None:
         async with turns.turn():
             begun.append(turns._next)  # noqa: SLF001 - entering may be late, the beginning is not
     assert min(after - before for before, after in pairwise(begun)) > 0.99 * SPACING_S
+
+
+async def test_what_comes_shortly_before_a_turn_is_due_begins_it_and_the_next_is_due_no_sooner() -> None:
+    """Of 100 events a second the second of two need not wait, and there are no more turns for it."""
+    members = Members(TransactionTurns(spacing_s=NEVER))
+    members.out.set()
+    members.join("a")
+    await eventually(lambda: members.turns._next > 0, within_s=30, what="no turn")  # noqa: SLF001 - nothing else shows it
+    await members.are()
+    turns, members.out = members.turns, asyncio.Event()
+    members.join("b")
+    await asyncio.sleep(turns.gather_s * 3)
+    turns.add()
+    await asyncio.sleep(turns.gather_s * 3)
+    assert members.inside == [], "it is too early"
+    due = turns._next = asyncio.get_running_loop().time() + 0.4 * NEVER  # noqa: SLF001 - time passes
+    await asyncio.sleep(turns.gather_s * 3)
+    assert members.inside == [], "nothing has come"
+    turns.add()
+    await members.are("b")
+    assert turns._next == due + NEVER  # noqa: SLF001 - nothing else shows it
+    await members.close()
+
+
+async def test_nothing_that_comes_while_nobody_waits_begins_a_turn_too_early() -> None:
+    members = Members(TransactionTurns(spacing_s=NEVER))
+    members.turns.add()
+    members.out.set()
+    members.join("a")
+    await eventually(lambda: members.turns._next > 0, within_s=30, what="no turn")  # noqa: SLF001 - nothing else shows it
+    await members.are()
+    members.turns.add()
+    members.join("b")
+    await asyncio.sleep(members.turns.gather_s * 3)
+    assert members.inside == []
+    await members.close()

@@ -125,7 +125,7 @@ class Consumer(driver.Consumer):
             partition = owner.get(place.partition)
             if partition is None:
                 continue  # given back meanwhile: its next owner fetches it again
-            partition.take()
+            partition.take(len(found))
             batch = PartitionBatch(partition, found, fetched.spans[place])
             await self.callback(self._message(self._place(place.partition), batch, found[-1].offset))
         for broken in fetched.unreadable:

@@ -56,6 +56,8 @@ another join the next transaction. While a partition has records that are not ta
 from its broker for 0.1 s."""
 SMALL_BYTES = 64 * 1024
 """What is folded and not durable is small up to this: some 50 events."""
+SMALL_EVENTS = 10
+"""Events that were taken, and are not given to be folded yet, are few up to this number."""
 TRANSACTIONS = 8
 """Partitions of a process that end transactions of former owners at the same time."""
 TRANSACTION_BYTES = 2 * PART_BYTES
@@ -136,8 +138,8 @@ class Partition:
     """The offset at which folding began after the take-over."""
     taken: int = 0
     """Batches between intake and durable."""
-    _coming: int = 0
-    """Batches that were taken, and for which neither ``fold`` nor ``drop`` was called yet."""
+    _coming: deque[int] = field(default_factory=deque)
+    """The number of events of each batch that was taken, and for which nothing else was called yet."""
     _position: int = 0
     """The log's position after the last batch; beyond ``next`` where control records follow."""
     _batches: deque[_TakenBatch] = field(default_factory=deque)
@@ -184,8 +186,8 @@ class Partition:
         return self.taken < IN_FLIGHT or (self.taken < SMALL_IN_FLIGHT and self._is_small())
 
     def _is_small(self) -> bool:
-        """True if all that was taken is folded, and is small."""
-        return not self._coming and not self._batches and self._held < SMALL_BYTES
+        """True if all that was taken is small, and nothing waits to be folded."""
+        return not self._batches and self._held < SMALL_BYTES and sum(self._coming) <= SMALL_EVENTS
 
     def timers(self) -> int:
         """The number of sessions that wait for a timer."""
@@ -310,14 +312,17 @@ class Partition:
 
     # ---- folding --------------------------------------------------------------------------------
 
-    def take(self) -> None:
-        """Count a fetched batch. The caller then calls ``fold``, ``pass_over`` or ``drop`` for it."""
+    def take(self, events: int = 1) -> None:
+        """Count a fetched batch of so many events.
+
+        The caller then calls ``fold``, ``pass_over`` or ``drop`` for each, in the same order.
+        """
         self.taken += 1
-        self._coming += 1
+        self._coming.append(events)
 
     def drop(self) -> None:
         """Remove a batch that will not be folded from the count."""
-        self._coming -= 1
+        self._coming.popleft()
         self._release(1)
 
     def fold(self, records: Sequence[Record], *, span: tuple[int, int] | None = None) -> None:
@@ -328,7 +333,7 @@ class Partition:
         ``span``: the batch has all records of the log from its first to before its second position. If it
         does not follow the previous batch, a batch was lost, and the process ends.
         """
-        self._coming -= 1
+        self._coming.popleft()
         if self.phase is not PartitionPhase.READY:
             self._release(1)
             return
@@ -349,7 +354,7 @@ class Partition:
         The range from ``first`` on becomes one dead letter. Like a folded batch, it is not durable when this
         returns.
         """
-        self._coming -= 1
+        self._coming.popleft()
         begin, end = span
         if self.phase is not PartitionPhase.READY or end <= self.next:
             self._release(1)
@@ -413,6 +418,8 @@ class Partition:
         self._wake.set()
         if self._is_full():
             self.turns.hurry()
+        else:
+            self.turns.add()
 
     def _is_full(self) -> bool:
         """True if no further batch may be taken or folded, and what waits is no small number of events."""
