@@ -25,6 +25,7 @@ from tests.benchmarks import (
     embedded,
     kafka,
     kafka_latency,
+    kafka_many,
     kafka_memory,
     kafka_recovery,
     kafka_sharing,
@@ -135,9 +136,14 @@ PARTS: dict[str, Part] = {
         one.part: Part(about=_ABOUT[one.part], minutes=_MINUTES.get(one.part, 5.0), run=compared(one))
         for one in kafka.COMPARISONS
     },
-    "kafka-latency": Part(about="latency at 100 events/s", minutes=2, run=once(kafka_latency.run)),
+    "kafka-latency": Part(about="latency at 100 and 1,000 events/s", minutes=4, run=once(kafka_latency.run)),
     "kafka-sharing": Part(
-        about="transactions and sockets at 100 events/s, beside commit BASE", minutes=3, run=_sharing
+        about="transactions, sockets and latency at 100 events/s, beside commit BASE", minutes=6, run=_sharing
+    ),
+    "kafka-many": Part(
+        about="200 partitions: ready, sockets; a backlog in 96 on a busy machine",
+        minutes=3,
+        run=once(kafka_many.run),
     ),
     "web": Part(about="pages of two workers, 200,000 sessions", minutes=5, run=once(web.run), is_long=True),
     "recovery": Part(about="ready and fail-over, 1,000,000 sessions", minutes=8, run=_recovery, is_long=True),
