@@ -58,7 +58,7 @@ def _folds(build: Build, rounds: int) -> list[Row]:
         Row(
             name=f"before, fold: {name}",
             value=median(now[case] for _, now in pairs),
-            unit="µs/event",
+            unit=plain.UNITS.get(case, "µs/event"),
             peer=f"commit {build.commit[:12]}",
             ratio=median(now[case] / before[case] for before, now in pairs),
         )
@@ -70,9 +70,9 @@ def verdict(rows: Iterable[Row], commit: str) -> str:
     """A sentence that says what costs more CPU time than at ``commit``, if anything does."""
     more = []
     for row in rows:
-        if row.ratio is None or row.unit not in {"µs/event", "events/CPU s"}:
+        if row.ratio is None or row.unit not in {"µs/event", "events/CPU s", *plain.UNITS.values()}:
             continue
-        cost = row.ratio if row.unit == "µs/event" else 1 / row.ratio
+        cost = 1 / row.ratio if row.unit == "events/CPU s" else row.ratio
         if cost > NOISE:
             more.append(f"{row.name}: {cost:.2f} x")
     if not more:

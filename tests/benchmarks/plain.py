@@ -28,7 +28,12 @@ NAMES = {
     "ten": "tasks of four triggers, 10 of 1,000 use each",
     "repeated": "a repeatable task, triggers that come again",
     "waiting": "900 waiting instances, triggers that no task uses",
+    "finished": "sessions with one instance, which is finished",
+    "recovered": "the state of a session with one finished instance read again",
+    "stored": "the state of a session with one finished instance",
 }
+UNITS = {"recovered": "µs/session", "stored": "B"}
+"""Units of values that are not µs an event."""
 
 
 def run() -> list[Row]:
@@ -44,7 +49,7 @@ def run() -> list[Row]:
         Row(
             name=f"fold: {name}",
             value=median(now[case] for _, now in rounds),
-            unit="µs/event",
+            unit=UNITS.get(case, "µs/event"),
             peer="the release before conditions",
             ratio=median(now[case] / before[case] for before, now in rounds),
         )

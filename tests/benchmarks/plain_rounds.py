@@ -11,15 +11,15 @@ import sys
 from hashlib import sha256
 from time import process_time
 
-from triggerstream.core.events import Event
-from triggerstream.core.fold import step
 from triggerstream.core.ids import AppId, SessionId
-from triggerstream.core.results import Folded
-from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration, Rules
-from triggerstream.wire import commands, events, state, tasksfile
+from triggerstream.engine.processor import Processor
+from triggerstream.wire import state, tasksfile
 from triggerstream.wire.records import Record
 
+APP = AppId("bench")
+BATCH = 10
+"""Events for which a state is encoded once."""
 Log = list[tuple[str, dict[str, object]]]
 
 
@@ -57,6 +57,17 @@ def waiting() -> tuple[dict[str, object], Log]:
 CASES = {"one": joined(1), "ten": joined(10), "repeated": repeated(), "waiting": waiting()}
 
 
+def record_of(session: str, event: dict[str, object], *, offset: int) -> Record:
+    """An event of a log as a record."""
+    return Record(
+        partition=0,
+        offset=offset,
+        arrival_us=1_700_000_000_000_000 + offset,
+        key=session.encode(),
+        value=json.dumps({"data": {"score": 3, "name": "hello world"}, **event}).encode(),
+    )
+
+
 class Case:
     """One log, ready to be folded."""
 
@@ -64,45 +75,64 @@ class Case:
         text = json.dumps(tasks)
         config = tasksfile.read(text, name="tasks.json")
         applied = AppliedConfiguration(config=config, offset=-1, arrival_us=0)
-        self.rules = Rules(app=AppId("bench"), history=(applied,))
-        self.records = [
-            Record(
-                partition=0,
-                offset=offset,
-                arrival_us=1_700_000_000_000_000 + offset,
-                key=session.encode(),
-                value=json.dumps({"data": {"score": 3, "name": "hello world"}, **event}).encode(),
-            )
-            for offset, (session, event) in enumerate(log)
-        ]
+        self.rules = Rules(app=APP, history=(applied,))
+        self.records = [record_of(*one, offset=offset) for offset, one in enumerate(log)]
+        self.stored: dict[SessionId, bytes] = {}
+        """The states after the last round."""
 
     def fold(self, *, digest: bool = False) -> str:
-        """Decode, fold and encode all events, states once for 10 events; the commands' hash with ``digest``.
+        """Decode, fold and encode all events in batches as a worker does; with ``digest``, hash the commands.
 
-        How a state is stored may differ between releases, and is not part of the hash.
+        A worker keeps the states that it has encoded, in the form in which they are stored, so it neither
+        reads a state again nor encodes what has not changed. How a state is stored may differ between
+        releases, and is not part of the hash.
         """
-        states: dict[SessionId, SessionState] = {}
+        processor = Processor(app=APP)
+        stored: dict[SessionId, bytes] = {}
+        self.stored = stored
         made = sha256()
-        for number, record in enumerate(self.records):
-            event = events.decode(record)
-            assert isinstance(event, Event)
-            session = event.session
-            folded = step(self.rules, states.get(session), event)
-            if not isinstance(folded, Folded):
-                continue
-            states[session] = folded.state
-            for decision in folded.decisions:
-                value = commands.encode(decision)
-                if digest:
-                    made.update(value)
-            if number % 10 == 9:
-                state.encode(folded.state)
+        for start in range(0, len(self.records), BATCH):
+            checkpoint = processor.process(self.rules, self.records[start : start + BATCH], stored.get)
+            for session, one in checkpoint.states.items():
+                stored[session] = one.state
+            if digest:
+                for decided in checkpoint.decided:
+                    made.update(decided.value)
         return made.hexdigest()
+
+
+class Finished(Case):
+    """Sessions with an instance each, which is finished."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            {"t": {"after": ["a"], "run": "app.t"}},
+            [(f"s{n}", {"type": "a", "id": f"{n}"}) for n in range(400)],
+        )
+        checkpoint = Processor(app=APP).process(self.rules, self.records, lambda _: None)
+        for one in checkpoint.decided:
+            command = json.loads(one.value)
+            data = {"instance": "t#0", "command": command["id"], "attempt": 0, "result": {"rows": 1}}
+            event: dict[str, object] = {"type": "triggerstream.task.finished", "data": data}
+            self.records.append(record_of(command["session"], event, offset=len(self.records)))
+
+    def recover(self) -> float:
+        """µs a session of reading the states again, as a take-over and the index of a web view do."""
+        start = process_time()
+        for value in self.stored.values():
+            state.read_header(value)
+            state.decode(value)
+        return (process_time() - start) / len(self.stored) * 1e6
+
+    def bytes_stored(self) -> float:
+        """Bytes of a state."""
+        return sum(map(len, self.stored.values())) / len(self.stored)
 
 
 def main() -> None:
     """Print the hashes, then the times of a round for each line read."""
     cases = {name: Case(*case) for name, case in CASES.items()}
+    cases["finished"] = finished = Finished()
     print(json.dumps({name: case.fold(digest=True) for name, case in cases.items()}), flush=True)
     for _ in sys.stdin:
         times = {}
@@ -113,6 +143,7 @@ def main() -> None:
             case.fold()
             times[name] = (process_time() - start) / len(case.records) * 1e6
             gc.enable()
+        times["recovered"], times["stored"] = finished.recover(), finished.bytes_stored()
         print(json.dumps(times), flush=True)
 
 

@@ -468,7 +468,7 @@ def test_an_event_decodes_none_of_the_events_of_many_other_triggers(decoded: lis
         story.state = wire.decode_lazily(wire.encode(story.state))
     assert decoded == []
     story.fire("a199")
-    assert len(decoded) == 199
+    assert len(decoded) == 8  # and then all others together
     assert len(story.commands[0].kwargs) == 200
 
 

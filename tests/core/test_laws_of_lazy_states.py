@@ -11,6 +11,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.core.compared import Folding, Reading
 from tests.core.logs_of_conditions import numbered_scenario
@@ -44,6 +45,12 @@ def stored(state: SessionState) -> SessionState:
     return read
 
 
+def as_read(state: SessionState) -> SessionState:
+    """The state without what the fold has found out about its instances: it is not stored."""
+    state.tasks = {name: replace(record, takers=None, places=None) for name, record in state.tasks.items()}
+    return state
+
+
 @given(histories(kinds=EVERYTHING), st.randoms(use_true_random=False))
 def test_states_that_are_read_between_events_end_with_the_same_bytes(
     history: History, random: Random
@@ -62,7 +69,7 @@ def test_states_that_are_read_between_events_end_with_the_same_bytes(
         read = wire.decode(wire.encode(state))
         if read.is_empty():
             read.config = state.config  # an empty state is stored without it
-        assert read == state.collected()
+        assert read == as_read(state.collected())
         assert wire.EncodedSizes().state(found) == wire.EncodedSizes().state(state)
         value = wire.encode(state)
         assert wire.size_at_most(wire.decode_lazily(value), len(value)) >= wire.EncodedSizes().state(state)

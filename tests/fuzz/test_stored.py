@@ -18,7 +18,7 @@ EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
 STATE_NAMES = ("open", "resolved", "removed", "captured", "kept", "seen", "digests", "waitsFrom", "version")
 LINE_NAMES = (
     *("openLines", "seenLines", "keptLines", "numbers", "offsets", "triggers", "bytes", "status", "captured"),
-    *("noted", "sent", "number", "offset", "waitsFrom", "next"),
+    *("noted", "sent", "number", "offset", "waitsFrom", "next", "count", "capturedAt", "positionLines"),
 )
 COMMAND_NAMES = ("kind", "id", "instance", "task", "kwargs", "causes", "expires", "decided", "offset")
 

@@ -48,7 +48,12 @@ def test_instances_and_events_are_lines_once_they_are_many() -> None:
     columns = fields["tasks"]["t"]["openLines"]
     shapes = [(one["status"], list(one["captured"]), len(one["numbers"])) for one in columns]
     assert shapes == [("scheduled", ["a", "b"], 20), ("scheduled", ["b", "a"], 20)]
-    assert len(lines) == 22 + 39 + 40
+    assert fields["seenLines"]["count"] == 22
+    assert json.loads(lines[0]) == [*known.seen]
+    assert json.loads(lines[1]) == [arrival.offset for arrival in known.seen.values()]
+    assert "positions" not in fields
+    assert fields["positionLines"]["count"] == 50
+    assert len(lines) == 3 + 22 + 39 + 40 + 50
     assert state.decode(state.encode(known)) == known
 
 
@@ -59,8 +64,8 @@ def test_few_are_in_the_head() -> None:
     known = known_of(story)
     assert b"\n" not in state.encode(known)
     story.fire("a")
-    # The latest event is in the head, the sixteen before it too.
-    assert state.encode(known_of(story)).count(b"\n") == 1 + 17
+    # The latest event is in the head, the sixteen before it too. The timeline is lines now.
+    assert state.encode(known_of(story)).count(b"\n") == 1 + 17 + 17
 
 
 def test_a_state_with_lines_becomes_one_line_once_few_are_left() -> None:
@@ -116,24 +121,37 @@ def test_fields_have_instances_and_events_in_place() -> None:
         lambda head, _: columns_of(head).update(sent={"run": ""}),
         lambda head, _: head["tasks"]["t"].update(openLines=[columns_of(head)] * 3),
         lambda head, _: head["tasks"]["t"].update(openLines=[{**columns_of(head), "numbers": []}]),
-        lambda head, _: head["seenLines"]["triggers"].__setitem__(0, "b"),
-        lambda head, _: head["seenLines"]["offsets"].pop(),
-        lambda head, _: head["seenLines"]["offsets"].__setitem__(0, 4_000),
+        lambda _, lines: lines.__setitem__(0, lines[0].replace(b'"a"', b'"b"')),
+        lambda _, lines: lines.__setitem__(0, lines[0].replace(b'["a"', b"[1111"[:4])),
+        lambda _, lines: lines.__setitem__(0, b"{" * len(lines[0])),
+        lambda _, lines: lines.__setitem__(1, lines[1].replace(b",", b" ", 1)),
+        lambda _, lines: lines.__setitem__(1, b"[4" + lines[1][2:]),
+        lambda _, lines: lines.__setitem__(1, b"[9" + lines[1][2:]),
+        lambda head, _: head["seenLines"].update(count=21),
+        lambda head, _: head["seenLines"].update(count=0),
+        lambda head, _: head["seenLines"].update(triggers=head["seenLines"]["triggers"] + 1),
+        lambda head, _: head["seenLines"].pop("digests"),
         lambda head, _: head["seenLines"].update(bytes=0),
         lambda head, _: head.update(seen={"c": {"data": {}, "offset": 1, "time": 1}}),
         lambda head, _: head.update(kept={"a": [{"data": {}, "offset": 1, "time": 1}]}),
         lambda head, _: head["keptLines"].update(a=head["keptLines"]["a"] + 1),
         lambda head, _: head["keptLines"].update(c=10),
+        lambda head, _: head.pop("positionLines"),
+        lambda head, _: head["positionLines"].update(count=49),
+        lambda head, _: head["positionLines"].update(count=51),
+        lambda head, _: head["positionLines"].update(bytes=head["positionLines"]["bytes"] - 1),
+        lambda head, _: head.update(positions=[[1, "a", 1, None]]),
+        lambda _, lines: lines.__setitem__(-2, b"[" * len(lines[-2])),
         lambda head, _: head.pop("keptLines"),
         lambda _, lines: lines.pop(),
         lambda _, lines: lines.pop(0),
         lambda _, lines: lines.append(lines[-1]),
         lambda _, lines: lines.append(b"x"),
         lambda _, lines: lines.__setitem__(0, b"x" * len(lines[0])),
-        lambda _, lines: lines.__setitem__(30, b" " * len(lines[30])),
+        lambda _, lines: lines.__setitem__(33, b" " * len(lines[33])),
         lambda _, lines: lines.__setitem__(-1, b"\n" * len(lines[-1])),
         lambda _, lines: lines.reverse(),
-        lambda _, lines: lines.insert(-1, lines.pop()),
+        lambda _, lines: lines.insert(3, lines.pop(4)),
     ],
 )
 def test_lines_and_columns_that_do_not_agree_are_refused(change: Change) -> None:

@@ -228,12 +228,12 @@ def states(draw: st.DrawFn) -> SessionState:
                 held = _holding(draw(st.integers(0, 4)), name, [arrival.offset], "k")
                 if draw(st.booleans()):
                     held = arrival.offset
-                instance.captured[LeafName(name)] = held
+                instance.captured = {**instance.captured, LeafName(name): held}
                 latest = known.seen.get(name)
                 if latest is None or latest.offset != arrival.offset:
                     known.kept.setdefault(name, {}).setdefault(arrival.offset, arrival)
                 else:
-                    known.latest_captured |= {name}
+                    known.latest_captured = known.latest_captured.union((name,))
         known.open_count += len(record.open)
     if known.is_empty():
         known.config = -1

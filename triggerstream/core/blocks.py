@@ -19,11 +19,16 @@ K = TypeVar("K")
 
 
 class EventBlock(Block[K, Arrival]):
-    """Events of a state. ``refs`` has the ref of each, in the order of the keys."""
+    """Events of a state."""
 
-    __slots__ = ("refs",)
+    __slots__ = ("_refs",)
 
-    refs: list[Ref]
+    _refs: list[Ref]
+
+    @property
+    def refs(self) -> list[Ref]:
+        """The ref of each event, in the order of the keys."""
+        return self._refs
 
 
 class LazyEvents(LazyDict[K, Arrival]):
@@ -32,6 +37,28 @@ class LazyEvents(LazyDict[K, Arrival]):
     __slots__ = ()
 
     blocks: tuple[EventBlock[K], ...]
+
+
+class LatestBlock(EventBlock[TriggerName]):
+    """The latest events of triggers.
+
+    ``names`` and ``offsets`` are the triggers and the refs of their events as JSON. ``digests`` has 16
+    hexadecimal digits for each: the trigger's only digest; zeros if it has none or several.
+    """
+
+    __slots__ = ("digests", "names", "offsets")
+
+    names: bytes
+    offsets: bytes
+    digests: bytes
+
+
+class LazyLatest(LazyEvents[TriggerName]):
+    """The latest events of many triggers: one block, and those that came since."""
+
+    __slots__ = ()
+
+    blocks: tuple[LatestBlock]
 
 
 class InstanceBlock(Block[int, Instance]):
@@ -101,7 +128,7 @@ class OpenInstances(LazyDict[int, Instance]):
 
 Instances: TypeAlias = dict[int, Instance] | OpenInstances
 """Open instances of a task, by number. Many that were read from a store are decoded when looked at."""
-LatestEvents: TypeAlias = dict[TriggerName, Arrival] | LazyEvents[TriggerName]
+LatestEvents: TypeAlias = dict[TriggerName, Arrival] | LazyLatest
 EarlierEvents: TypeAlias = dict[Ref, Arrival] | LazyEvents[Ref]
 
 
@@ -138,8 +165,6 @@ def latest_ref(seen: LatestEvents, name: TriggerName) -> Ref | None:
     if isinstance(seen, dict) or name in seen.changed:
         arrival = seen.get(name)
         return None if arrival is None else arrival.offset
-    for block in seen.blocks:
-        at = block.index.get(name)
-        if at is not None:
-            return block.refs[at]
-    return None
+    (block,) = seen.blocks
+    at = block.place(name)
+    return None if at is None else block.refs[at]

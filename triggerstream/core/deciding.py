@@ -193,7 +193,7 @@ class Deciding(Draft):
             if type(held) is not int:
                 break
             # Once for both: a call for each event is a fifth of what a decision costs.
-            event = state.seen.get(name)  # type: ignore[call-overload]  # a plain leaf of its trigger's name
+            event = state.seen.get(name)  # type: ignore[call-overload,arg-type]  # a leaf of its trigger's name
             if event is None or event.offset != held:
                 event = state.arrival(name, held)  # type: ignore[arg-type]
             causes.append(Cause(trigger=name, offset=held if held >= 0 else None, id=event.id))  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from heapq import heappush
 from msgspec.structs import replace
 
 from triggerstream.core.blocks import instances_where
+from triggerstream.core.by_place import mark
 from triggerstream.core.commands import Decision
 from triggerstream.core.effects import (
     NOTHING,
@@ -338,9 +339,7 @@ class Draft:
 
     def _mark_captured(self, trigger: TriggerName) -> None:
         """Note that an instance captured the trigger's latest event."""
-        marked = self.state.latest_captured
-        if trigger not in marked:
-            self.state.latest_captured = marked | {trigger}
+        self.state.latest_captured = mark(self.state.latest_captured, trigger)
 
     def _keep(self, trigger: TriggerName, arrival: Arrival) -> None:
         """Keep an event that is no longer the latest of its trigger (R4.3)."""

@@ -16,6 +16,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
+from triggerstream.core.by_place import mark, unmark, with_digests, with_holding
 from triggerstream.core.deciding import NO_ROOM
 from triggerstream.core.draft import bound_text
 from triggerstream.core.effects import APPLIED, NOTHING, Effect, Ignored, Nothing, Reason, Why
@@ -53,6 +54,7 @@ from triggerstream.core.state import WAITING, Arrival, Instance, SessionState, S
 from triggerstream.core.takers import FEW, leaf_of_first, takers_and_noters, takers_of
 from triggerstream.core.tasks import Rules, Task, UnlessFrom, Use, Version
 from triggerstream.core.timeline_effects import stored_effect, with_remarks
+from triggerstream.core.timeline_lines import with_entry
 from triggerstream.core.timers import timers_of, with_exact_due
 
 
@@ -201,9 +203,8 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders, Retiring):
         self.effect = effect
         if not isinstance(effect, Nothing):
             note = None if effect is APPLIED else stored_effect(effect)
-            positions = [*state.positions, (event.offset, event.type, event.time_us, note)]
-            limit = self.config.bounds.positions
-            state.positions = positions if len(positions) <= limit else positions[-limit:]
+            entry = (event.offset, event.type, event.time_us, note)
+            state.positions = with_entry(state.positions, entry, self.config.bounds.positions)
         if self.meter is not None:
             self._keep_bounds_in_bytes(event, self.meter.sizes)
 
@@ -280,7 +281,7 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders, Retiring):
                 if at >= 0:
                     if at + DIGEST_BYTES < len(digests):
                         digests = digests[:at] + digests[at + DIGEST_BYTES :] + digest
-                        self.state.digests = {**self.state.digests, name: digests}
+                        self.state.digests = with_digests(self.state.digests, name, digests)
                     return Ignored(
                         Why.DUPLICATE, "duplicate: an event of this source and id is included already"
                     )
@@ -289,7 +290,7 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders, Retiring):
                 if excess > 0:
                     digest = digest[excess:]
                     self._beyond().forgotten_ids += excess // DIGEST_BYTES
-            self.state.digests = {**self.state.digests, name: digest}
+            self.state.digests = with_digests(self.state.digests, name, digest)
         self._fire(
             name,
             Arrival(
@@ -311,7 +312,7 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders, Retiring):
         if previous is not None:
             if name in state.latest_captured:
                 self._keep(name, previous)
-                state.latest_captured -= {name}
+                state.latest_captured = unmark(state.latest_captured, name)
         elif len(state.seen) >= self.config.bounds.trigger_names and name not in self.config.users:
             self._check_strangers()
         state.seen[name] = arrival
@@ -354,7 +355,7 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders, Retiring):
             record.open[instance.number] = instance
             instance.changed_us = state.clock_us
             if captures:
-                instance.captured = {**instance.captured, leaf: offset}
+                instance.captured = with_holding(instance.captured, leaf, offset)
                 taken = True
                 if instance.opened_us == 0:
                     instance.opened_us = state.clock_us
@@ -364,8 +365,8 @@ class _Fold(FiringTimers, Reoffering, ApplyingOrders, Retiring):
                 accepted = True
             if instance.status in WAITING:
                 changed.append(instance)
-        if taken and trigger not in state.latest_captured:
-            state.latest_captured = state.latest_captured.union((trigger,))
+        if taken:
+            state.latest_captured = mark(state.latest_captured, trigger)
         if record.next == 0 or (use.is_every and not accepted) or _begins_again(task, record):
             changed.append(self._create(task, record, made_by=offset))
         self.taken += len(changed)

@@ -95,6 +95,10 @@ def event_digest(source: str | None, event_id: str) -> bytes:
     return blake2b(f"{len(src)}:{src}{event_id}".encode(), digest_size=DIGEST_BYTES).digest()
 
 
+HEX_DIGITS = 2 * DIGEST_BYTES
+"""Hexadecimal digits of a digest."""
+
+
 def find_digest(digests: bytes, digest: bytes) -> int:
     """Index of ``digest`` in ``digests``; -1 if absent."""
     at = digests.find(digest)

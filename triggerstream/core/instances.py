@@ -6,6 +6,7 @@ as it is, under the names in its ``rename``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, StrEnum
 from typing import Annotated, TypeAlias, assert_never
 
@@ -139,6 +140,7 @@ class Instance(
         "satisfied_us": "satisfied",
         "repeat_of": "repeatOf",
         "held_no": "heldNo",
+        "captured_at": "capturedAt",
     },
 ):
     """One execution record of a task in a session.
@@ -153,14 +155,15 @@ class Instance(
     ``opened_us`` is the instant of the first event of ``after``, if an event of ``unless`` made the instance;
     0: there was none yet. ``satisfied_us`` is the instant at which the condition was satisfied, if a wait
     followed. ``repeats`` counts the rounds before this one, ``repeat_of`` is the instance of the round
-    before. ``held_no`` gives the order in which instances were held.
+    before. ``held_no`` gives the order in which instances were held. ``captured_at``, where it is stored, has
+    the places of captured events among the latest ones of a session with many triggers.
     """
 
     number: Count
     status: Status
     created_us: StoredInstant
     changed_us: StoredInstant
-    captured: dict[LeafName, Holding] = {}
+    captured: Mapping[LeafName, Holding] = {}
     noted: dict[LeafName, Holding] = {}
     kwargs: JsonObject | None = None
     attempt: Count = 0
@@ -184,3 +187,4 @@ class Instance(
     repeats: Count = 0
     repeat_of: Count | None = None
     held_no: Count | None = None
+    captured_at: tuple[tuple[Count, Count], ...] = ()

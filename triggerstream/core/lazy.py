@@ -24,13 +24,13 @@ class Block(Generic[K, V]):
     A value is decoded once, and found again by the next state that has the block.
     """
 
-    __slots__ = ("_decoded", "_index", "_lines", "_looked_up", "_pieces", "keys")
+    __slots__ = ("_decoded", "_index", "_keys", "_lines", "_looked_up", "_pieces")
 
     def __init__(
         self, keys: list[K], *, pieces: tuple[bytes, ...] = (), lines: list[bytes] | None = None
     ) -> None:
         """``pieces`` together have a line for each key, with a newline at its end; or ``lines`` are given."""
-        self.keys = keys
+        self._keys = keys
         self._pieces = pieces
         self._lines = lines
         self._index: dict[K, int] | None = None
@@ -50,6 +50,16 @@ class Block(Generic[K, V]):
         return None
 
     @property
+    def keys(self) -> list[K]:
+        """The keys, in the order of the lines."""
+        return self._keys
+
+    @property
+    def length(self) -> int:
+        """The number of keys."""
+        return len(self._keys)
+
+    @property
     def lines(self) -> list[bytes]:
         """The encoded values, without newlines.
 
@@ -57,7 +67,7 @@ class Block(Generic[K, V]):
             DecodeError: there are more lines than keys, or fewer.
         """
         if self._lines is None:
-            self._lines = split_lines(self._pieces, len(self.keys))
+            self._lines = split_lines(self._pieces, self.length)
         return self._lines
 
     @property
@@ -149,7 +159,7 @@ class LazyDict(MutableMapping[K, V]):
         self.blocks = blocks
         self.changed: dict[K, V] = {} if changed is None else changed
         self.gone: set[K] = set()
-        self._count = len(self.changed) + sum(len(block.keys) for block in blocks)
+        self._count = len(self.changed) + sum([block.length for block in blocks])
 
     def copy(self) -> Self:
         """A copy with the same values."""
@@ -164,15 +174,26 @@ class LazyDict(MutableMapping[K, V]):
         return self._count
 
     def __contains__(self, key: object) -> bool:
-        return key in self.changed or (key not in self.gone and any(key in one for one in self.blocks))
+        if key in self.changed:
+            return True
+        if key not in self.gone:
+            for block in self.blocks:  # `any` takes twice as long
+                if key in block:
+                    return True
+        return False
 
-    def __getitem__(self, key: K) -> V:
+    def get(self, key: K, default: V | None = None) -> V | None:  # type: ignore[override]  # no other default
+        """The value of ``key``, or ``default``. That of the base class takes longer: it catches an error."""
         value = self.changed.get(key)
         if value is None and key not in self.gone:
             for block in self.blocks:
                 value = block.get(key)
                 if value is not None:
                     break
+        return default if value is None else value
+
+    def __getitem__(self, key: K) -> V:
+        value = self.get(key)
         if value is None:
             raise KeyError(key)
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 
 from triggerstream.core.held import Holding, Ref, place_of
@@ -31,7 +32,7 @@ def maker_to_store(
     before: Task,
     instance: Instance,
     task: Task,
-    captured: dict[LeafName, Holding],
+    captured: Mapping[LeafName, Holding],
     noted: dict[LeafName, Holding],
 ) -> Ref | None:
     """The event that made an instance, if it could not be derived under ``task`` with what it holds then."""

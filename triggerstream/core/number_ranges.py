@@ -6,7 +6,7 @@ two pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 Numbers: TypeAlias = tuple[tuple[int, int], ...]
@@ -14,12 +14,18 @@ Numbers: TypeAlias = tuple[tuple[int, int], ...]
 
 def count_of(numbers: Numbers) -> int:
     """The number of members."""
-    return sum(last - first + 1 for first, last in numbers)
+    count = 0
+    for first, last in numbers:
+        count += last - first + 1
+    return count
 
 
 def is_among(number: int, numbers: Numbers) -> bool:
     """True if ``number`` is a member."""
-    return any(first <= number <= last for first, last in numbers)
+    for first, last in numbers:  # noqa: SIM110 - `any` takes four times as long for one pair
+        if first <= number <= last:
+            return True
+    return False
 
 
 def each_of(numbers: Numbers) -> Iterator[int]:
@@ -40,6 +46,17 @@ def with_number(numbers: Numbers, number: int) -> Numbers:
         last = after[0][1]
         after = after[1:]
     return (*before, (first, last), *after)
+
+
+def ranges_of(numbers: Iterable[int]) -> Numbers:
+    """The set of ``numbers``, which are ascending."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    return tuple(ranges)
 
 
 def without_first(numbers: Numbers) -> Numbers:

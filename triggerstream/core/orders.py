@@ -201,6 +201,8 @@ class ApplyingOrders(ApplyingOutcomes):
         state.recent = {**state.recent, **latest}
         state.latest_captured = frozenset()
         state.remembered = {}
+        # In this order, so that it does not matter whether they stood in that of `seen` before.
+        state.digests = dict(sorted(state.digests.items()))
         state.seen = {}
         state.due_us = None
         state.timeouts = state.holds = 0

@@ -128,7 +128,7 @@ def take(
         if taken is None:
             continue
         if now is None:
-            now = {**held}
+            now = {**held} if type(held) is dict else dict(held.items())
         now[slot.name] = taken
         for other, keys in zip(slot.awaits_list, one.lists, strict=False):
             now[other.name] = with_list(other, now.get(other.name), keys)

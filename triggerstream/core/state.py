@@ -14,6 +14,7 @@ from copy import copy
 from msgspec import Struct
 
 from triggerstream.core.blocks import EarlierEvents, Instances, LatestEvents, latest_ref
+from triggerstream.core.by_place import CapturedByPlace, Digests, Marked, MarkedTriggers, whole
 from triggerstream.core.held import EventTime, InSequence, Ref, Remembered
 from triggerstream.core.ids import JsonObject, LeafName, TaskName, TriggerName
 from triggerstream.core.instances import (
@@ -36,6 +37,7 @@ from triggerstream.core.instances import (
 from triggerstream.core.merge import deep_merge, merge_under_each
 from triggerstream.core.number_ranges import Numbers
 from triggerstream.core.slots import brought, captured_refs
+from triggerstream.core.timeline_lines import Timeline
 
 __all__ = [
     "DECIDED",
@@ -97,6 +99,14 @@ class TaskRecord(Struct, kw_only=True):
     """Counted when first needed, then kept up to date; derived, not stored. Counting 1,000 instances for each
     event would take ten times as long as the rest of a step."""
 
+    def with_names(self) -> TaskRecord:
+        """The same record, in which no instance in a dict has captured events by their places."""
+        record = copy(self)
+        record.resolved = {number: _with_names(one) for number, one in self.resolved.items()}
+        if isinstance(self.open, dict):
+            record.open = {number: _with_names(one) for number, one in self.open.items()}
+        return record
+
     def find(self, number: int) -> Instance | None:
         """The instance of that number, if the state has it."""
         return self.open.get(number) or self.resolved.get(number)
@@ -130,8 +140,8 @@ class SessionState(Struct, kw_only=True):
     kept: dict[TriggerName, EarlierEvents] = {}
     tasks: dict[TaskName, TaskRecord] = {}
     remembered: dict[TaskName, Remembered] = {}
-    digests: dict[TriggerName, bytes] = {}
-    positions: list[TimelineEntry] = []
+    digests: Digests = {}
+    positions: Timeline = []
     timeouts: Ref = 0
     holds: int = 0
     open_count: int = 0
@@ -139,7 +149,7 @@ class SessionState(Struct, kw_only=True):
     due_us: int | None = None
     """A lower bound for the next due time under the configuration met last; None: no timer. It is exact where
     it is stored."""
-    latest_captured: frozenset[TriggerName] = frozenset()
+    latest_captured: Marked = frozenset()
     """The triggers whose event in ``seen`` an instance may have captured; derived, not stored."""
     recent: dict[tuple[TriggerName, Ref], Arrival] = {}
     """Events that are to be added to ``kept``, few enough to be copied for each event; not stored."""
@@ -184,16 +194,27 @@ class SessionState(Struct, kw_only=True):
     def collected(self) -> SessionState:
         """The state without events that nothing needs: as it would be decoded."""
         state = copy(self)
-        captured = self._captured()
-        state.latest_captured = frozenset(
-            name for name, refs in captured.items() if latest_ref(self.seen, name) in refs
-        )
+        by_place: list[CapturedByPlace] = []
+        captured = self._captured(by_place=by_place)
+        if by_place and isinstance(self.seen, dict):
+            # The session was closed, and the events are among the earlier ones now.
+            state.tasks = {name: record.with_names() for name, record in self.tasks.items()}
+        marked = frozenset(name for name, refs in captured.items() if latest_ref(self.seen, name) in refs)
+        state.latest_captured = marked
+        if by_place and not isinstance(self.seen, dict):
+            unmarked = frozenset(self.seen.changed)
+            state.latest_captured = MarkedTriggers(marked, tuple(by_place), unmarked)
         state.kept, state.recent = self._needed_beside(captured), {}
         state.collect_at = 0
         return state
 
-    def _captured(self, *, by_resolved: bool = True) -> dict[TriggerName, set[Ref]]:
-        """The events that instances hold, by trigger. ``by_resolved``: also those that resolved ones hold."""
+    def _captured(
+        self, *, by_resolved: bool = True, by_place: list[CapturedByPlace] | None = None
+    ) -> dict[TriggerName, set[Ref]]:
+        """The events that instances hold, by trigger, but for latest ones that they hold by their place.
+
+        ``by_resolved``: also those that resolved ones hold. ``by_place`` gets what is held by place.
+        """
         found: dict[TriggerName, set[Ref]] = {}
         for record in self.tasks.values():
             open_ = record.open
@@ -203,7 +224,14 @@ class SessionState(Struct, kw_only=True):
                 open_ = open_.changed
             for instances in (open_, record.resolved) if by_resolved else (open_,):
                 for instance in instances.values():
-                    for name, ref in captured_refs(instance.captured):
+                    captured = instance.captured
+                    if isinstance(captured, dict) or not isinstance(captured, CapturedByPlace):
+                        held = captured_refs(captured)
+                    else:
+                        held = captured.beside_latest(self.seen)
+                        if by_place is not None:
+                            by_place.append(captured)
+                    for name, ref in held:
                         known = found.get(name)
                         if known is None:
                             found[name] = {ref}
@@ -289,6 +317,14 @@ class SessionState(Struct, kw_only=True):
 
     def _data_of(self, trigger: TriggerName, ref: Ref) -> JsonObject:
         return self.arrival(trigger, ref).data
+
+
+def _with_names(instance: Instance) -> Instance:
+    if isinstance(instance.captured, dict):
+        return instance
+    instance = copy(instance)
+    instance.captured = whole(instance.captured)
+    return instance
 
 
 def _needed(kept: EarlierEvents, recent: dict[Ref, Arrival], refs: set[Ref]) -> EarlierEvents:

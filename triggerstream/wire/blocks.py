@@ -17,9 +17,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from triggerstream.core.blocks import EventBlock, InstanceBlock, LazyEvents, OpenInstances
+from triggerstream.core.by_place import CapturedByPlace
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Holding, Ref, place_of
-from triggerstream.core.ids import LeafName, TriggerName
+from triggerstream.core.ids import LeafName
 from triggerstream.core.lazy import Block
 from triggerstream.core.state import (
     RESOLVED,
@@ -27,12 +28,11 @@ from triggerstream.core.state import (
     EarlierEvents,
     Instance,
     Instances,
-    LatestEvents,
     Sent,
     Status,
 )
 from triggerstream.wire.changed_lines import MANY, ChangedLines
-from triggerstream.wire.stored_state import InstanceColumns, Lines, SeenColumns
+from triggerstream.wire.stored_state import InstanceColumns, Lines
 
 MOST_INLINE = 16
 """Open instances of a task, or events, up to which a state is one line. Decoding so many takes 40 µs."""
@@ -41,7 +41,13 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-_encoder = msgspec.json.Encoder()
+def _encode_captured(value: object) -> object:
+    if isinstance(value, CapturedByPlace):
+        return value.whole()
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_encode_captured)
 _instance_decoder = msgspec.json.Decoder(Instance)
 _arrival_decoder = msgspec.json.Decoder(Arrival)
 
@@ -70,9 +76,26 @@ def encode_lines(values: Sequence[Struct]) -> bytes:
         raise DecodeError(f"not a JSON value: {exc}") from exc
 
 
-def _decode(decoder: msgspec.json.Decoder[V], line: bytes) -> V:
+def decode_line(decoder: msgspec.json.Decoder[V], line: bytes) -> V:
+    """Decode a line of a state.
+
+    Raises:
+        DecodeError: it is damaged.
+    """
     try:
         return decoder.decode(line)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise DecodeError(f"a line of the state: {exc}") from exc
+
+
+def decode_arrivals(lines: bytes) -> list[Arrival]:
+    """Decode events, each a line.
+
+    Raises:
+        DecodeError: one is damaged.
+    """
+    try:
+        return _arrival_decoder.decode_lines(lines)
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         raise DecodeError(f"a line of the state: {exc}") from exc
 
@@ -89,10 +112,10 @@ class _Arrivals(EventBlock[K]):
         lines: list[bytes] | None = None,
     ) -> None:
         super().__init__(keys, pieces=pieces, lines=lines)
-        self.refs = refs
+        self._refs = refs
 
     def decode(self, _: K, line: bytes, at: int) -> Arrival:
-        arrival = _decode(_arrival_decoder, line)
+        arrival = decode_line(_arrival_decoder, line)
         if arrival.offset != self.refs[at]:
             raise DecodeError(f"the line of event {self.refs[at]} of the state is that of {arrival.offset}")
         return arrival
@@ -105,11 +128,12 @@ class _Instances(InstanceBlock):
         return b'{"number":%d,' % number
 
     def decode(self, key: int, line: bytes, at: int) -> Instance:
-        instance = _decode(_instance_decoder, line)
+        instance = decode_line(_instance_decoder, line)
         if (
             instance.number != key
             or instance.status is not self.status
             or (instance.status is Status.DELAYED and instance.waits_from_us is None)
+            or instance.captured_at
         ):
             raise DecodeError(f"the line of instance {key} of the state is that of another, or lacks a part")
         instance.captured = {leaf: refs[at] for leaf, refs in self.captured.items()}
@@ -259,17 +283,6 @@ def _plain_refs(instance: Instance) -> Iterator[Ref]:
                 yield ref
 
 
-def pack_seen(seen: LatestEvents) -> LatestEvents:
-    """The latest events of triggers in the form in which they are stored."""
-    if isinstance(seen, dict):
-        if len(seen) <= MOST_INLINE:
-            return seen
-        return _new_events([*seen], seen)
-    if len(seen) <= MOST_INLINE:
-        return dict(seen.items())
-    return _pack_events(seen, lambda keys, _: len(keys))
-
-
 def pack_kept(kept: EarlierEvents) -> EarlierEvents:
     """The earlier events of one trigger in the form in which they are stored: in log order."""
     if isinstance(kept, dict):
@@ -316,14 +329,6 @@ def _length(block: Block[Any, Any]) -> int:
     return sum(map(len, block.pieces))
 
 
-def columns_of_seen(seen: LatestEvents) -> SeenColumns | None:
-    """The columns of events that are packed; None if they are inline."""
-    if isinstance(seen, dict):
-        return None
-    (block,) = seen.blocks
-    return SeenColumns(block.keys, block.refs, _length(block))
-
-
 def length_of_kept(kept: LazyEvents[Ref]) -> int:
     """The length of the lines of packed earlier events."""
     return sum(map(_length, kept.blocks))
@@ -347,19 +352,6 @@ def columns_of_instances(instances: Instances) -> list[InstanceColumns]:
 
 
 # ---- to a state -----------------------------------------------------------------------------------
-
-
-def read_seen(columns: SeenColumns, lines: Lines) -> LazyEvents[TriggerName]:
-    """The latest events of triggers.
-
-    Raises:
-        DecodeError: columns and lines do not agree.
-    """
-    names = columns.triggers
-    if len(set(names)) != len(names) or len(columns.offsets) != len(names):
-        raise DecodeError("/seenLines: each trigger must be there once, with an offset")
-    body = lines.take(columns.bytes, "/seenLines")
-    return LazyEvents((_Arrivals(names, columns.offsets, pieces=(body,)),))
 
 
 def read_kept(refs: set[Ref], lines: bytes) -> LazyEvents[Ref]:

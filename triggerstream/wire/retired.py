@@ -122,6 +122,8 @@ def decode(task: TaskName, value: bytes) -> Retired:
     instance = entry.instance
     if instance.status not in RESOLVED:
         raise DecodeError(f"/instance/status: cannot be {instance.status}")
+    if instance.captured_at:
+        raise DecodeError("/instance/capturedAt: cannot be there in an entry")
     events = {trigger: {one.offset: one for one in items} for trigger, items in entry.events.items()}
     for trigger, ref in captured_refs(instance.captured):
         if ref not in events.get(trigger, ()):

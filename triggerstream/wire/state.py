@@ -8,7 +8,7 @@ rules that types cannot express.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -23,8 +23,8 @@ from triggerstream.core.held import Remembered, place_of
 from triggerstream.core.ids import JsonObject, TriggerName
 from triggerstream.core.lazy import Block
 from triggerstream.core.retired import Retired
-from triggerstream.core.state import Arrival, EarlierEvents, Instance, SessionState, TaskRecord
-from triggerstream.wire import blocks, commands
+from triggerstream.core.state import Arrival, EarlierEvents, Instance, Instances, SessionState, TaskRecord
+from triggerstream.wire import blocks, commands, latest_events, timeline_lines
 from triggerstream.wire.blocks import encode_value
 from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.json import as_object, loads
@@ -100,16 +100,16 @@ def pack(state: SessionState) -> SessionState:
             state = copy(state)
             state.tasks = {name: _packed_record(one) for name, one in state.tasks.items()}
             break
+    if len(state.seen) > blocks.MOST_INLINE or not isinstance(state.seen, dict):
+        state = latest_events.pack_latest(state)
     if state.kept or state.recent:
         state = state.collected()
         state.kept = _in_log_order(
             {name: blocks.pack_kept(arrivals) for name, arrivals in state.kept.items()}
         )
-    if len(state.seen) > blocks.MOST_INLINE or not isinstance(state.seen, dict):
-        seen = blocks.pack_seen(state.seen)
-        if seen is not state.seen:
-            state = copy(state)
-            state.seen = seen
+    positions = timeline_lines.pack_timeline(state.positions)
+    if positions is not state.positions:
+        state = replace(state, positions=positions)
     return state
 
 
@@ -125,7 +125,7 @@ def _first_place(arrivals: EarlierEvents) -> int:
 
 def size_at_most(state: SessionState, length: int) -> int:
     """At least the :meth:`EncodedSizes.state` of a packed state whose bytes have ``length``."""
-    size = length
+    size = length + latest_events.most_in_head(state)
     for record in state.tasks.values():
         if not isinstance(record.open, dict):
             for block in record.open.blocks:
@@ -151,8 +151,27 @@ def encode_packed(state: SessionState) -> bytes:
         DecodeError: a value in it is not JSON.
     """
     head = encode_value(_head(state))
-    pieces = [piece for block in _blocks(state) for piece in block.pieces]
-    return b"".join([head, b"\n", *pieces]) if pieces else head
+    pieces: list[bytes] = [head, b"\n"]
+    if not isinstance(state.seen, dict):
+        pieces += latest_events.pieces_of(state.seen)
+    for kept in state.kept.values():
+        _add_pieces(pieces, kept)
+    for record in state.tasks.values():
+        _add_pieces(pieces, record.open)
+    if not isinstance(state.positions, list):
+        pieces.append(state.positions.lines)
+    return b"".join(pieces) if len(pieces) > _HEAD_ALONE else head
+
+
+_HEAD_ALONE = 2
+"""Pieces of a state without lines: its head and a newline."""
+
+
+def _add_pieces(pieces: list[bytes], values: EarlierEvents | Instances) -> None:
+    """Add the lines of packed earlier events, or of open instances."""
+    if not isinstance(values, dict):
+        for block in values.blocks:
+            pieces += block.pieces
 
 
 def _blocks(state: SessionState) -> Iterator[Block[Any, Any]]:
@@ -164,6 +183,9 @@ def _blocks(state: SessionState) -> Iterator[Block[Any, Any]]:
 
 def _head(state: SessionState) -> StoredState:
     """The head of a packed state."""
+    stored: Callable[[Iterable[Instance]], list[Instance]] = list
+    if not isinstance(state.seen, dict):
+        stored = latest_events.stored_instances
     head = StoredState(
         version=STATE_VERSION,
         generation=state.generation,
@@ -177,27 +199,30 @@ def _head(state: SessionState) -> StoredState:
         tasks={
             name: StoredRecord(
                 record.next,
-                list(record.open.values()),
-                list(record.resolved.values()),
+                stored(record.open.values()),
+                stored(record.resolved.values()),
                 record.removed,
                 [],
                 record.retired,
                 record.undecided,
             )
             if isinstance(record.open, dict)
-            else _stored_lines(record, record.open)
+            else _stored_lines(record, record.open, stored(record.resolved.values()))
             for name, record in state.tasks.items()
         },
         remembered=state.remembered,
-        digests=state.digests,
+        digests=state.digests if isinstance(state.digests, dict) else state.digests.others,
         timeouts=state.timeouts,
         holds=state.holds,
-        positions=state.positions,
     )
+    if isinstance(state.positions, list):
+        head.positions = state.positions
+    else:
+        head.position_lines = timeline_lines.columns_of(state.positions)
     if isinstance(state.seen, dict):
         head.seen = state.seen
     else:
-        head.seen_lines = blocks.columns_of_seen(state.seen)
+        head.seen_lines = latest_events.columns_of(state.seen)
     for name, arrivals in state.kept.items():
         if isinstance(arrivals, dict):
             head.kept[name] = sorted(arrivals.values(), key=lambda one: place_of(one.offset))
@@ -206,10 +231,10 @@ def _head(state: SessionState) -> StoredState:
     return head
 
 
-def _stored_lines(record: TaskRecord, instances: OpenInstances) -> StoredRecord:
+def _stored_lines(record: TaskRecord, instances: OpenInstances, resolved: list[Instance]) -> StoredRecord:
     """The record of a task that has many open instances."""
     columns = blocks.columns_of_instances(instances)
-    inline, resolved = list(instances.changed.values()), list(record.resolved.values())
+    inline = list(instances.changed.values())
     return StoredRecord(
         record.next, inline, resolved, record.removed, columns, record.retired, record.undecided
     )
@@ -301,10 +326,13 @@ def named_fields(value: bytes) -> JsonObject:
 def _without_lines(state: SessionState) -> StoredState:
     """A state of which all is in the head."""
     state = state.collected() if state.kept or state.recent else copy(state)
+    state = _with_names(state)
     state.seen = dict(state.seen)
     if state.kept:
         state.kept = _in_log_order({name: dict(arrivals) for name, arrivals in state.kept.items()})
     state.tasks = {name: replace(record, open=dict(record.open)) for name, record in state.tasks.items()}
+    if not isinstance(state.positions, list):
+        state.positions = state.positions.entries()
     return _head(state)
 
 
@@ -318,6 +346,20 @@ def decode(value: bytes) -> SessionState:
     for block in _blocks(state):
         for key in block.keys:
             block.get(key)
+    state = _with_names(state)
+    if not isinstance(state.positions, list):
+        state.positions = state.positions.entries()
+    return state
+
+
+def _with_names(state: SessionState) -> SessionState:
+    """The same state, in which nothing names a trigger by its place among the latest events."""
+    if isinstance(state.digests, dict) and isinstance(state.latest_captured, frozenset):
+        return state
+    state = copy(state)
+    state.digests = dict(state.digests.items())
+    state.latest_captured = frozenset(state.latest_captured)
+    state.tasks = {name: record.with_names() for name, record in state.tasks.items()}
     return state
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from msgspec import UNSET
 
-from triggerstream.core.blocks import OpenInstances
+from triggerstream.core.blocks import OpenInstances, latest_ref
+from triggerstream.core.by_place import CapturedByPlace, DigestsByPlace, MarkedTriggers
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Ref
 from triggerstream.core.ids import DIGEST_BYTES, TaskName, TriggerName
@@ -14,7 +15,9 @@ from triggerstream.core.number_ranges import are_valid, is_among
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import RESOLVED, Arrival, Instance, SessionState, Status, TaskRecord
 from triggerstream.wire import blocks
+from triggerstream.wire.latest_events import read_captured, read_latest
 from triggerstream.wire.stored_state import Lines, SeenColumns, StoredRecord, StoredState
+from triggerstream.wire.timeline_lines import read_timeline
 
 
 class StateReader:
@@ -23,7 +26,7 @@ class StateReader:
     Columns are checked here; a line is decoded when it is looked at.
     """
 
-    __slots__ = ("_captured", "_earlier", "_held", "_latest", "_lines", "_state", "_stored")
+    __slots__ = ("_by_place", "_captured", "_earlier", "_held", "_latest", "_lines", "_state", "_stored")
 
     def __init__(self, stored: StoredState, lines: Lines) -> None:
         self._stored = stored
@@ -38,13 +41,14 @@ class StateReader:
             refused=stored.refused,
             seen=stored.seen,
             remembered=stored.remembered,
-            digests=stored.digests,
             timeouts=stored.timeouts,
             holds=stored.holds,
             positions=stored.positions,
+            digests=stored.digests,
         )
         self._latest: dict[TriggerName, Ref] = {}
         self._earlier: dict[TriggerName, dict[Ref, Arrival]] = {}
+        self._by_place: list[CapturedByPlace] = []
         self._captured: set[TriggerName] = set()
         """The triggers whose latest event an instance captured."""
         self._held: dict[TriggerName, set[Ref]] = {}
@@ -93,7 +97,9 @@ class StateReader:
                         where = f"instance {number} is among the `retired`, too"
                         raise DecodeError(f"/tasks/{name[:80]}: {where}")
             state.open_count += len(read.open)
-        state.latest_captured = frozenset(self._captured)
+        marked = frozenset(self._captured)
+        by_place = tuple(self._by_place)
+        state.latest_captured = MarkedTriggers(marked, by_place) if by_place else marked
         for name, remembered in stored.remembered.items():
             for trigger, ref in captured_refs(remembered.after):
                 if not self._keep(trigger, ref):
@@ -105,6 +111,10 @@ class StateReader:
             state.config = stored.config
         for trigger, lines in kept.items():
             state.kept[trigger] = blocks.read_kept(self._held[trigger], lines)
+        if stored.position_lines is not None:
+            if stored.positions:
+                raise DecodeError("/positionLines: cannot be there beside `positions`")
+            state.positions = read_timeline(stored.position_lines, self._lines)
         self._lines.end()
         return state
 
@@ -112,8 +122,9 @@ class StateReader:
         """Read the latest events of triggers, which are lines."""
         if self._stored.seen:
             raise DecodeError("/seenLines: cannot be there beside `seen`")
-        self._state.seen = blocks.read_seen(columns, self._lines)
-        self._latest = dict(zip(columns.triggers, columns.offsets, strict=True))
+        state = self._state
+        state.seen = read_latest(columns, self._lines)
+        state.digests = DigestsByPlace(state.seen.blocks[0], self._stored.digests)
 
     def _take_kept(self) -> dict[TriggerName, bytes]:
         """The lines of earlier events, by trigger."""
@@ -144,8 +155,8 @@ class StateReader:
     def _keep_all(self, trigger: TriggerName, refs: Sequence[Ref], place: str) -> None:
         """Keep the events that a leaf of many instances holds."""
         earlier = set(refs)
-        latest = self._latest.get(trigger)
-        if latest in earlier:
+        latest = latest_ref(self._state.seen, trigger)
+        if latest is not None and latest in earlier:
             earlier.discard(latest)
             self._captured.add(trigger)
         if trigger in self._held:
@@ -172,12 +183,20 @@ class StateReader:
             if self._state.due_us is None:
                 self._state.due_us = 0  # an earlier release stored no due time
         captured = instance.captured
-        if captured.items() <= self._latest.items():
+        if instance.captured_at:
+            try:
+                captured = read_captured(instance, self._state.seen)
+            except DecodeError as exc:
+                raise _error(name, instance, f"{exc} (`capturedAt`)") from exc
+            instance.captured, instance.captured_at = captured, ()
+            self._by_place.append(captured)
+            captured = captured.others
+        elif isinstance(self._state.seen, dict) and captured.items() <= self._latest.items():
             # Mostly it holds the latest events: one comparison for all of them.
             self._captured.update(captured)  # type: ignore[arg-type]  # these leaves have their triggers' names
             return
         for trigger, ref in captured_refs(captured):
-            if self._latest.get(trigger) == ref:
+            if latest_ref(self._state.seen, trigger) == ref:
                 self._captured.add(trigger)
             elif not self._keep(trigger, ref):
                 what = f"captured `{trigger[:80]}` at offset {ref}"

@@ -16,10 +16,24 @@ Offset: TypeAlias = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 
 
 class SeenColumns(Struct):
-    """The latest events of many triggers, each a line. ``bytes``: the length of these lines."""
+    """The latest events of ``count`` triggers, each a line. ``bytes``: the length of these lines.
 
-    triggers: list[TriggerName]
-    offsets: list[Ref]
+    Before them come three lines, of which this has the lengths: a list of the triggers, one of the events'
+    refs, and a text with 16 hexadecimal digits for each: the only digest of the trigger, or zeros; it is
+    empty if all are zeros.
+    """
+
+    count: Annotated[int, Meta(ge=1, le=2**63 - 1)]
+    triggers: Count
+    offsets: Count
+    digests: Count
+    bytes: Count
+
+
+class PositionLines(Struct):
+    """The timeline, if it is long: ``count`` entries, each a line. ``bytes``: the length of these lines."""
+
+    count: Count
     bytes: Count
 
 
@@ -56,11 +70,18 @@ class StoredState(
     Struct,
     omit_defaults=True,
     kw_only=True,
-    rename={"clock_us": "clock", "due_us": "due", "seen_lines": "seenLines", "kept_lines": "keptLines"},
+    rename={
+        "clock_us": "clock",
+        "due_us": "due",
+        "seen_lines": "seenLines",
+        "kept_lines": "keptLines",
+        "position_lines": "positionLines",
+    },
 ):
     """The head of a stored state. Fields without a value are left out: an erased session is three numbers.
 
-    The lines that follow it are those of ``seen_lines``, of ``kept_lines``, and of the tasks, in this order.
+    The lines that follow it are those of ``seen_lines``, of ``kept_lines``, of the tasks, and of the
+    timeline, in this order.
     """
 
     version: Annotated[int, Meta(ge=1)]
@@ -84,6 +105,8 @@ class StoredState(
     kept_lines: dict[TriggerName, Count] = {}
     """The length of the lines of a trigger's earlier events, if they are many: all that instances and leaves
     hold, in log order."""
+    position_lines: PositionLines | None = None
+    """In place of ``positions`` if the timeline is long."""
 
 
 class Lines:

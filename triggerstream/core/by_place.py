@@ -1,0 +1,261 @@
+"""Parts of a state that name triggers by their places among its latest events, if these are many.
+
+With hundreds of triggers, what an instance captured and the digests of events would repeat all their names,
+and an event would decode, copy and encode them. All values here are never modified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Set as AbstractSet
+from typing import Any, TypeAlias
+
+from triggerstream.core.blocks import LatestBlock, LatestEvents, LazyLatest
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.held import Holding, Ref
+from triggerstream.core.ids import HEX_DIGITS, LeafName, TriggerName
+from triggerstream.core.number_ranges import Numbers, count_of, each_of, is_among
+from triggerstream.core.slots import captured_refs
+
+NO_DIGEST = b"0" * HEX_DIGITS
+
+# ---- digests --------------------------------------------------------------------------------------
+
+
+class DigestsByPlace(Mapping[TriggerName, bytes]):
+    """Digests by trigger: those of ``block``, unless ``others`` has the trigger."""
+
+    __slots__ = ("block", "others")
+
+    def __init__(self, block: LatestBlock, others: dict[TriggerName, bytes]) -> None:
+        self.block = block
+        self.others = others
+
+    def get(self, name: TriggerName, default: bytes | None = None) -> bytes | None:  # type: ignore[override]
+        """The digests of a trigger, or ``default``."""
+        found = self.others.get(name)
+        if found is None:
+            at = self.block.place(name)
+            if at is not None:
+                digits = self.block.digests[at * HEX_DIGITS : (at + 1) * HEX_DIGITS]
+                if digits != NO_DIGEST:
+                    found = _digest(digits)
+        return default if found is None else found
+
+    def __getitem__(self, name: TriggerName) -> bytes:
+        found = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[TriggerName]:
+        for name in self.block.keys:
+            if name not in self.others and self.get(name) is not None:
+                yield name
+        yield from self.others
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _digest(digits: bytes) -> bytes:
+    try:
+        return bytes.fromhex(digits.decode())
+    except ValueError as exc:
+        raise DecodeError(f"/seenLines: {digits!r} is no digest") from exc
+
+
+Digests: TypeAlias = dict[TriggerName, bytes] | DigestsByPlace
+
+
+def with_digests(digests: Digests, name: TriggerName, value: bytes) -> Digests:
+    """The digests with others for one trigger."""
+    if isinstance(digests, dict):
+        return {**digests, name: value}
+    return DigestsByPlace(digests.block, {**digests.others, name: value})
+
+
+# ---- captured events ------------------------------------------------------------------------------
+
+
+class CapturedByPlace(Mapping[LeafName, Holding]):
+    """What the leaves of an instance hold: the events of ``block`` at ``places``, in its order.
+
+    ``others`` has the leaves at ``places`` that hold another event of their trigger, ``added`` those that
+    took one since, and have no place.
+    """
+
+    __slots__ = ("_whole", "added", "block", "others", "places")
+
+    def __init__(
+        self,
+        block: LatestBlock,
+        places: Numbers,
+        others: dict[LeafName, Holding],
+        added: dict[LeafName, Holding] | None = None,
+    ) -> None:
+        self.block = block
+        self.places = places
+        self.others = others
+        self.added: dict[LeafName, Holding] = {} if added is None else added
+        self._whole: dict[LeafName, Holding] | None = None
+
+    def whole(self) -> dict[LeafName, Holding]:
+        """All of it, as an instance has it that captured few events."""
+        if self._whole is None:
+            keys, refs = self.block.keys, self.block.refs
+            whole: dict[LeafName, Holding] = {}
+            for first, last in self.places:
+                names = map(LeafName, keys[first : last + 1])
+                whole.update(zip(names, refs[first : last + 1], strict=True))
+            whole.update(self.others)
+            whole.update(self.added)
+            self._whole = whole
+        return self._whole
+
+    def with_holding(self, leaf: LeafName, holding: Holding) -> CapturedByPlace:
+        """The same, but for what one leaf holds."""
+        others, added = self.others, self.added
+        if self.place_of(leaf) is not None:
+            others = {**others, leaf: holding}
+        else:
+            added = {**added, leaf: holding}
+        return CapturedByPlace(self.block, self.places, others, added)
+
+    def holds_by_place(self, name: str) -> bool:
+        """True if a leaf of this name holds the event that ``block`` has of its trigger."""
+        return name not in self.others and self.place_of(name) is not None
+
+    def place_of(self, name: str) -> int | None:
+        """The place of a leaf of this name; None if it has none."""
+        at = self.block.place(TriggerName(name))
+        return None if at is None or not is_among(at, self.places) else at
+
+    def beside_latest(self, seen: LatestEvents) -> Iterator[tuple[TriggerName, Ref]]:
+        """The events that the leaves hold, but for those that ``seen`` has in ``block``."""
+        if not isinstance(seen, LazyLatest) or seen.blocks[0] is not self.block or seen.gone:
+            yield from captured_refs(self.whole())
+            return
+        yield from captured_refs(self.others)
+        yield from captured_refs(self.added)
+        for name in seen.changed:
+            at = self.place_of(name)
+            if at is not None and str(name) not in self.others:
+                yield name, self.block.refs[at]
+
+    def __contains__(self, leaf: object) -> bool:
+        return leaf in self.added or self.place_of(leaf) is not None  # type: ignore[arg-type]  # keys are names
+
+    def __getitem__(self, leaf: LeafName) -> Holding:
+        return self.whole()[leaf]
+
+    def __iter__(self) -> Iterator[LeafName]:
+        return iter(self.whole())
+
+    def __len__(self) -> int:
+        return count_of(self.places) + len(self.added)
+
+    def keys(self) -> KeysView[LeafName]:
+        """The leaves."""
+        return self.whole().keys()
+
+    def values(self) -> ValuesView[Holding]:
+        """What they hold."""
+        return self.whole().values()
+
+    def items(self) -> ItemsView[LeafName, Holding]:
+        """Both."""
+        return self.whole().items()
+
+    def __repr__(self) -> str:
+        return repr(self.whole())
+
+
+def with_holding(
+    captured: Mapping[LeafName, Holding], leaf: LeafName, holding: Holding
+) -> Mapping[LeafName, Holding]:
+    """Captured events with what one leaf holds now."""
+    # First, for most are dicts, and to find out that a dict is no `Mapping` of a class takes longer.
+    if not isinstance(captured, dict) and isinstance(captured, CapturedByPlace):
+        return captured.with_holding(leaf, holding)
+    return {**captured, leaf: holding}
+
+
+def whole(captured: Mapping[LeafName, Holding]) -> dict[LeafName, Holding]:
+    """Captured events as a dict."""
+    if isinstance(captured, dict):
+        return captured
+    return captured.whole() if isinstance(captured, CapturedByPlace) else dict(captured)
+
+
+# ---- triggers whose latest event was captured -----------------------------------------------------
+
+
+class MarkedTriggers(AbstractSet[TriggerName]):
+    """Triggers: ``names``, and those of which ``captured`` hold the event by its place.
+
+    ``unmarked`` are triggers that ``captured`` may have, but that do not belong to the set.
+    """
+
+    __slots__ = ("captured", "names", "unmarked")
+
+    def __init__(
+        self,
+        names: frozenset[TriggerName],
+        captured: tuple[CapturedByPlace, ...],
+        unmarked: frozenset[TriggerName] = frozenset(),
+    ) -> None:
+        self.names = names
+        self.captured = captured
+        self.unmarked = unmarked
+
+    def __contains__(self, name: object) -> bool:
+        if name in self.names:
+            return True
+        if name not in self.unmarked:
+            for one in self.captured:
+                if one.holds_by_place(name):  # type: ignore[arg-type]  # nothing else is equal to a name
+                    return True
+        return False
+
+    def union(self, names: Iterable[TriggerName]) -> MarkedTriggers:
+        """The same with further ones."""
+        return MarkedTriggers(self.names.union(names), self.captured, self.unmarked)
+
+    def issuperset(self, names: Iterable[Any]) -> bool:
+        """True if it has all of these."""
+        return all(name in self for name in names)
+
+    def without(self, name: TriggerName) -> MarkedTriggers:
+        """The same without one."""
+        return MarkedTriggers(self.names - {name}, self.captured, self.unmarked | {name})
+
+    def __iter__(self) -> Iterator[TriggerName]:
+        found = set(self.names)
+        for one in self.captured:
+            keys = one.block.keys
+            for at in each_of(one.places):
+                if keys[at] not in self.unmarked and str(keys[at]) not in one.others:
+                    found.add(keys[at])
+        return iter(found)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self))
+
+
+Marked: TypeAlias = frozenset[TriggerName] | MarkedTriggers
+
+
+def mark(marked: Marked, name: TriggerName) -> Marked:
+    """The marked triggers with a further one."""
+    if isinstance(marked, frozenset):
+        return marked if name in marked else marked.union((name,))
+    return MarkedTriggers(marked.names.union((name,)), marked.captured, marked.unmarked)
+
+
+def unmark(marked: Marked, name: TriggerName) -> Marked:
+    """The marked triggers without one."""
+    return marked - {name} if isinstance(marked, frozenset) else marked.without(name)

@@ -1,0 +1,428 @@
+"""The latest events of many triggers in a state: columns in its head, which stay bytes, and a line for each.
+
+An event looks one trigger up and appends one, so both columns are searched and lengthened as bytes. Digests
+and captured events name triggers by their places in the columns (:mod:`triggerstream.core.by_place`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from triggerstream.core.blocks import LatestBlock, LatestEvents, LazyLatest
+from triggerstream.core.by_place import (
+    NO_DIGEST,
+    CapturedByPlace,
+    DigestsByPlace,
+    Marked,
+    MarkedTriggers,
+    whole,
+)
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.held import Holding, Ref
+from triggerstream.core.ids import DIGEST_BYTES, HEX_DIGITS, LeafName, TaskName, TriggerName
+from triggerstream.core.number_ranges import are_valid, ranges_of
+from triggerstream.core.state import Arrival, Instance, SessionState, TaskRecord
+from triggerstream.wire import blocks
+from triggerstream.wire.stored_state import Lines, SeenColumns
+
+_FEW = 8
+"""Triggers that are searched in the column as bytes: for more, decoding it takes less time."""
+_MOST_PIECES = 64
+"""Pieces of lines before they are joined: with each event, a state in memory may add one."""
+
+_UNKNOWN = -1
+"""In place of a place that was not looked up."""
+_BESIDE_NAME = 20
+"""Most bytes of a digest in the head beside the name of its trigger."""
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder()
+_names_decoder = msgspec.json.Decoder(list[TriggerName])
+_refs_decoder = msgspec.json.Decoder(list[Ref])
+_arrival_decoder = msgspec.json.Decoder(Arrival)
+
+
+class _Latest(LatestBlock):
+    """``names`` and ``offsets`` are the columns as JSON, neither of them empty."""
+
+    __slots__ = ("_count", "_names_read", "_places", "_refs_read")
+
+    def __init__(
+        self,
+        names: bytes,
+        offsets: bytes,
+        digests: bytes,
+        pieces: tuple[bytes, ...],
+        length: int,
+    ) -> None:
+        super().__init__([], pieces=pieces)
+        self.names = names
+        self.offsets = offsets
+        self.digests = digests
+        self._count = length
+        self._names_read: list[TriggerName] | None = None
+        self._refs_read: list[Ref] | None = None
+        self._places: dict[TriggerName, int | None] = {}
+
+    def know(self, places: dict[TriggerName, int | None]) -> None:
+        """Remember the places of some triggers."""
+        self._places = places
+
+    @property
+    def length(self) -> int:
+        return self._count
+
+    @property
+    def keys(self) -> list[TriggerName]:
+        if self._names_read is None:
+            names = decode_column(_names_decoder, self.names)
+            if len(names) != self._count or len(set(names)) != len(names):
+                raise DecodeError("/seenLines: each trigger must be there once, with an offset")
+            self._names_read = names
+        return self._names_read
+
+    @property
+    def refs(self) -> list[Ref]:
+        if self._refs_read is None:
+            refs = decode_column(_refs_decoder, self.offsets)
+            if len(refs) != self._count:
+                raise DecodeError("/seenLines: each trigger must be there once, with an offset")
+            self._refs_read = refs
+        return self._refs_read
+
+    def __contains__(self, key: object) -> bool:
+        return self.place(key) is not None  # type: ignore[arg-type]  # nothing else is equal to a name
+
+    def place(self, key: TriggerName) -> int | None:
+        if self._index is not None:
+            return self._index.get(key)
+        found = self._places.get(key, _UNKNOWN)
+        if found == _UNKNOWN:
+            self._looked_up += 1
+            found = self._places[key] = self._find(key) if self._looked_up <= _FEW else self.index.get(key)
+        return found
+
+    def _find(self, name: TriggerName) -> int | None:
+        """The place of a trigger, found in the bytes of its column if these have only one form.
+
+        Without blanks and escapes, a quoted text after a comma is an element of the array, unless it is a
+        comma between two others. And each ``","`` in it is between two elements.
+        """
+        names = self.names
+        if b"\\" in names or b" " in names or b"\t" in names or b"\r" in names or name == ",":
+            return self.index.get(name)
+        wanted = _encoder.encode(name)
+        if names.startswith(wanted, 1):
+            return 0
+        at = names.find(b"," + wanted)
+        return None if at < 0 else names.count(b'","', 0, at + 2)
+
+    def get(self, key: TriggerName) -> Arrival | None:
+        if len(self._decoded) == _FEW:
+            self._decode_all()
+        return super().get(key)
+
+    def _decode_all(self) -> None:
+        """Decode all events together: one by one, it takes three times as long."""
+        arrivals = blocks.decode_arrivals(b"".join(self.pieces))
+        if [arrival.offset for arrival in arrivals] != self.refs:
+            raise DecodeError("the lines of events of the state are not those of their triggers")
+        self._decoded = dict(zip(self.keys, arrivals, strict=True))
+
+    def decode(self, _: TriggerName, line: bytes, at: int) -> Arrival:
+        arrival = blocks.decode_line(_arrival_decoder, line)
+        if arrival.offset != self.refs[at]:
+            raise DecodeError(f"the line of event {self.refs[at]} of the state is that of {arrival.offset}")
+        return arrival
+
+
+def decode_column(decoder: msgspec.json.Decoder[T], column: bytes) -> T:
+    """Decode a column.
+
+    Raises:
+        DecodeError: it is damaged.
+    """
+    try:
+        return decoder.decode(column)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
+        raise DecodeError(f"/seenLines: {exc}") from exc
+
+
+# ---- from a state ---------------------------------------------------------------------------------
+
+
+def pack_latest(state: SessionState) -> SessionState:
+    """The same state with its latest events, of which there are many, in a block; perhaps ``state`` itself.
+
+    Digests and captured events name the triggers by their places.
+    """
+    seen, digests = state.seen, state.digests
+    if isinstance(seen, dict) or seen.gone:
+        old, changed, block = None, _NOTHING, _new(seen)
+    else:
+        old, changed = seen.blocks[0], seen.changed
+        block = _changed(old, changed) if changed else old
+    if isinstance(digests, DigestsByPlace) and digests.block is old:
+        column, others = _split_digests(digests.others, block, block.digests)
+    else:
+        column, others = _split_digests(dict(digests.items()), block, NO_DIGEST * block.length)
+    if block is not old:
+        block.digests = column  # nothing shares the block yet
+    elif column != block.digests:
+        block = _Latest(block.names, block.offsets, column, block.pieces, block.length)
+    places = _Places(old, block, changed)
+    tasks = places.packed(state.tasks)
+    is_known = isinstance(digests, DigestsByPlace) and [*others] == [*digests.others]
+    if is_known and block is old and tasks is state.tasks:
+        return state
+    return replace(
+        state,
+        seen=LazyLatest((block,)),
+        digests=DigestsByPlace(block, others),
+        tasks=tasks,
+        latest_captured=_marked(state.latest_captured, places.captured, changed),
+    )
+
+
+_NOTHING: Mapping[TriggerName, Arrival] = {}
+
+
+def _marked(
+    marked: Marked, captured: list[CapturedByPlace], changed: Mapping[TriggerName, Arrival]
+) -> Marked:
+    """The marked triggers, of which those that ``captured`` marks now are no longer marked by name."""
+    if not captured:
+        return frozenset(marked)
+    if isinstance(marked, frozenset):
+        names, new = marked, marked
+    else:
+        names, new = marked.names, marked.names & changed.keys()
+    for one in captured:
+        names -= {name for name in new if one.holds_by_place(name)}
+    return MarkedTriggers(names, tuple(captured))
+
+
+def _split_digests(
+    digests: dict[TriggerName, bytes], block: LatestBlock, column: bytes
+) -> tuple[bytes, dict[TriggerName, bytes]]:
+    """A block's column with those that are a trigger's only ones; and the others, in a fixed order."""
+    left: dict[TriggerName, bytes] = {}
+    for name, value in digests.items():
+        at = block.place(name)
+        digits = value.hex().encode() if at is not None and len(value) == DIGEST_BYTES else NO_DIGEST
+        if at is not None:
+            column = column[: at * HEX_DIGITS] + digits + column[(at + 1) * HEX_DIGITS :]
+        if digits == NO_DIGEST:
+            left[name] = value
+    return column, dict(sorted(left.items())) if len(left) > 1 else left
+
+
+def _new(seen: LatestEvents) -> LatestBlock:
+    """A block of events that are in none yet."""
+    arrivals = [*seen.values()]
+    names, offsets = _encoder.encode([*seen]), _encoder.encode([arrival.offset for arrival in arrivals])
+    return _Latest(names, offsets, b"", (blocks.encode_lines(arrivals),), len(arrivals))
+
+
+def _changed(block: LatestBlock, changed: Mapping[TriggerName, Arrival]) -> LatestBlock:
+    """A block with the events that came since."""
+    names, offsets, pieces = block.names, block.offsets, block.pieces
+    added = {name: arrival for name, arrival in changed.items() if block.place(name) is None}
+    if len(added) < len(changed):
+        refs, lines = [*block.refs], [*block.lines]
+        for name, arrival in changed.items():
+            at = block.place(name)
+            if at is not None:
+                refs[at], lines[at] = arrival.offset, blocks.encode_value(arrival)
+        offsets, pieces = _encoder.encode(refs), (b"\n".join([*lines, b""]),)
+    if added:
+        arrivals = [*added.values()]
+        names = b"%b,%b" % (names[:-1], _encoder.encode([*added])[1:])
+        offsets = b"%b,%b" % (offsets[:-1], _encoder.encode([one.offset for one in arrivals])[1:])
+        pieces = (*pieces, blocks.encode_lines(arrivals))
+        if len(pieces) > _MOST_PIECES:
+            pieces = (b"".join(pieces),)
+    length, end = block.length, block.length + len(added)
+    longer = _Latest(names, offsets, block.digests + NO_DIGEST * len(added), pieces, end)
+    longer.know(dict(zip(added, range(length, end), strict=True)))
+    return longer
+
+
+class _Places:
+    """Writes what instances captured by places in ``block``, which has taken the place of ``old``.
+
+    ``changed`` are the events that came since. ``captured`` gets what is written by places.
+    """
+
+    def __init__(
+        self, old: LatestBlock | None, block: LatestBlock, changed: Mapping[TriggerName, Arrival]
+    ) -> None:
+        self._old = old
+        self._block = block
+        self._changed = changed
+        self.captured: list[CapturedByPlace] = []
+
+    def packed(self, tasks: dict[TaskName, TaskRecord]) -> dict[TaskName, TaskRecord]:
+        """Records with the instances that are in the head in the form in which they are stored."""
+        found: dict[TaskName, TaskRecord] = {}
+        for name, record in tasks.items():
+            open_, resolved = record.open, record.resolved
+            if open_ and isinstance(open_, dict):
+                open_ = self._instances(open_)
+            if resolved:
+                resolved = self._instances(resolved)
+            if open_ is not record.open or resolved is not record.resolved:
+                found[name] = replace(record, open=open_, resolved=resolved)
+        return tasks | found if found else tasks
+
+    def _instances(self, instances: dict[int, Instance]) -> dict[int, Instance]:
+        found: dict[int, Instance] = {}
+        for number, instance in instances.items():
+            captured = instance.captured
+            stored: Mapping[LeafName, Holding] | None = None
+            if isinstance(captured, CapturedByPlace):
+                if captured.block is self._block and not captured.added:
+                    stored = captured
+                elif captured.block is self._old:
+                    stored = self._moved(captured)
+            elif len(captured) <= blocks.MOST_INLINE:
+                continue
+            if stored is None:
+                named = whole(captured)
+                stored = self._by_place(named) or named
+            if isinstance(stored, CapturedByPlace):
+                self.captured.append(stored)
+            if stored is not captured:
+                found[number] = replace(instance, captured=stored)
+        return instances | found if found else instances
+
+    def _moved(self, captured: CapturedByPlace) -> CapturedByPlace | None:
+        """The same by places in the new block; None if it must be written anew."""
+        others, places = captured.others, captured.places
+        for name in self._changed:
+            at = captured.place_of(name)
+            leaf = LeafName(name)
+            if at is not None and leaf not in others:
+                others = {**others, leaf: captured.block.refs[at]}
+        if captured.added:
+            ranges = [*places]
+            for leaf, held in captured.added.items():
+                at = self._block.place(TriggerName(leaf))
+                first, last = ranges[-1]
+                if at is None or at <= last:
+                    return None
+                if at == last + 1:
+                    ranges[-1] = first, at
+                else:
+                    ranges.append((at, at))
+                latest = self._changed.get(TriggerName(leaf))
+                if held != (self._block.refs[at] if latest is None else latest.offset):
+                    others = {**others, leaf: held}
+            places = tuple(ranges)
+        if others is not captured.others:
+            others = {leaf: others[leaf] for leaf in sorted(others, key=self._place)}
+        if others and not all(type(held) is int for held in others.values()):
+            return None
+        return CapturedByPlace(self._block, places, others)
+
+    def _place(self, leaf: LeafName) -> int:
+        return self._block.place(TriggerName(leaf)) or 0
+
+    def _by_place(self, captured: dict[LeafName, Holding]) -> CapturedByPlace | None:
+        """Captured events by places; None if they are not events of plain leaves in the block's order."""
+        index, refs = self._block.index, self._block.refs
+        places: list[int] = []
+        others: dict[LeafName, Holding] = {}
+        for leaf, held in captured.items():
+            at = index.get(TriggerName(leaf))
+            if at is None or type(held) is not int or (places and at <= places[-1]):
+                return None
+            places.append(at)
+            if refs[at] != held:
+                others[leaf] = held
+        return CapturedByPlace(self._block, ranges_of(places), others)
+
+
+def columns_of(latest: LazyLatest) -> SeenColumns:
+    """The columns of latest events that are packed."""
+    (block,) = latest.blocks
+    triggers, offsets, digests = map(len, _column_lines(block))
+    return SeenColumns(block.length, triggers + 1, offsets + 1, digests + 1, sum(map(len, block.pieces)))
+
+
+def pieces_of(latest: LazyLatest) -> tuple[bytes, ...]:
+    """The lines of latest events that are packed, in pieces."""
+    (block,) = latest.blocks
+    return (b"\n".join([*_column_lines(block), b""]), *block.pieces)
+
+
+def _column_lines(block: LatestBlock) -> tuple[bytes, bytes, bytes]:
+    digests = block.digests if block.digests.strip(b"0") else b""
+    return block.names, block.offsets, b'"%b"' % digests
+
+
+def stored_instances(instances: Iterable[Instance]) -> list[Instance]:
+    """Instances in the head of a packed state as they are stored."""
+    return [*map(_stored, instances)]
+
+
+def _stored(instance: Instance) -> Instance:
+    captured = instance.captured
+    if isinstance(captured, dict) or not isinstance(captured, CapturedByPlace):
+        return instance
+    return replace(instance, captured=captured.others, captured_at=captured.places)
+
+
+def most_in_head(state: SessionState) -> int:
+    """At least the bytes by which a packed state is longer if its parts name their triggers themselves."""
+    if isinstance(state.seen, dict):
+        return 0
+    (block,) = state.seen.blocks
+    marked = state.latest_captured
+    by_place = 0 if isinstance(marked, frozenset) else len(marked.captured)
+    return (by_place + 1) * (len(block.names) + len(block.offsets) + _BESIDE_NAME * block.length)
+
+
+# ---- to a state -----------------------------------------------------------------------------------
+
+
+def read_latest(columns: SeenColumns, lines: Lines) -> LazyLatest:
+    """The latest events of triggers. Their columns are decoded when all of them are needed.
+
+    Raises:
+        DecodeError: columns and lines do not agree.
+    """
+    after_names = columns.triggers
+    after_offsets = after_names + columns.offsets
+    value = lines.take(after_offsets + columns.digests, "/seenLines")
+    digests = value[after_offsets + 1 : -2] or NO_DIGEST * columns.count
+    if len(digests) != columns.count * HEX_DIGITS:
+        raise DecodeError("/seenLines: each trigger must have 16 hexadecimal digits")
+    block = _Latest(
+        value[: after_names - 1],
+        value[after_names : after_offsets - 1],
+        digests,
+        (lines.take(columns.bytes, "/seenLines"),),
+        columns.count,
+    )
+    return LazyLatest((block,))
+
+
+def read_captured(instance: Instance, seen: LatestEvents) -> CapturedByPlace:
+    """What an instance in the head captured, which is stored by places.
+
+    Raises:
+        DecodeError: these are not places of the latest events, or do not have its other leaves.
+    """
+    if isinstance(seen, dict) or not are_valid(instance.captured_at, below=seen.blocks[0].length):
+        raise DecodeError("must be ranges of places in `seenLines`, ascending")
+    captured = CapturedByPlace(seen.blocks[0], instance.captured_at, dict(instance.captured))
+    for leaf, held in captured.others.items():
+        if leaf not in captured or type(held) is not int:
+            raise DecodeError("must have the place of each leaf in `captured`, which must be plain")
+    return captured
