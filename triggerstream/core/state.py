@@ -334,9 +334,8 @@ def _needed(kept: EarlierEvents, recent: dict[Ref, Arrival], refs: set[Ref]) -> 
     needed = kept
     if not kept.is_within(refs):
         needed = kept.copy()
-        for ref in kept:
-            if ref not in refs:
-                del needed[ref]
+        for ref in kept.keys_beside(refs):
+            del needed[ref]
     added = {ref: one for ref, one in recent.items() if ref in refs}
     if added:
         needed = needed.copy()

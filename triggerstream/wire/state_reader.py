@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 
 from msgspec import UNSET
 
@@ -92,10 +93,9 @@ class StateReader:
                 self._read_instance(name, read, instance, resolved=True)
                 read.resolved[instance.number] = instance
             if record.retired:
-                for number in (*read.open, *read.resolved):
-                    if is_among(number, record.retired):
-                        where = f"instance {number} is among the `retired`, too"
-                        raise DecodeError(f"/tasks/{name[:80]}: {where}")
+                for number in _twice(read):
+                    where = f"instance {number} is among the `retired`, too"
+                    raise DecodeError(f"/tasks/{name[:80]}: {where}")
             state.open_count += len(read.open)
         marked = frozenset(self._captured)
         by_place = tuple(self._by_place)
@@ -212,6 +212,19 @@ class StateReader:
             return False
         self._state.kept.setdefault(trigger, {})[ref] = arrival
         return True
+
+
+def _twice(record: TaskRecord) -> Iterator[int]:
+    """The instances in a state whose numbers are among the retired."""
+    inline = record.open
+    if not isinstance(inline, dict):
+        for block in inline.blocks:
+            for first, last in record.retired:
+                yield from block.keys[bisect_left(block.keys, first) : bisect_right(block.keys, last)]
+        inline = inline.changed
+    for number in (*inline, *record.resolved):
+        if is_among(number, record.retired):
+            yield number
 
 
 def _error(task: TaskName, instance: Instance, what: str) -> DecodeError:
