@@ -17,6 +17,8 @@ from triggerstream.core.ids import AppId
 
 _ANSWER_S = 60.0
 """A busy server takes its time. One that has ended refuses the connection at once."""
+_HEAP = "-Xmx1g"
+"""An app of five topics with 4 partitions takes 0.5 MB of it, and all tests together make some 600 apps."""
 
 
 def _skip_where_there_is_none() -> None:
@@ -52,7 +54,7 @@ def shared_by_run(folder: Path) -> str:
         address = folder / "kafka.address"
         if address.exists() and _answers(found := address.read_text()):
             return found
-        server = KafkaServer(folder / f"kafka-{uuid.uuid4().hex[:8]}")
+        server = KafkaServer(folder / f"kafka-{uuid.uuid4().hex[:8]}", java=[_HEAP])
         atexit.register(server.kill)
         server.start()
         address.write_text(server.bootstrap)
