@@ -40,8 +40,8 @@ def points(names: tuple[str, ...]) -> list[object]:
     return [pytest.param(one, marks=[] if one in SHORT else pytest.mark.faults) for one in names]
 
 
-FENCED = 75
-"""Exit status of a worker that was fenced."""
+ENDS = {0, 75, -signal.SIGTERM}
+"""Exit statuses of a worker that is told to stop: in order; fenced; not begun again after it was fenced."""
 
 
 async def taken_over_and_woken(app: Stage, sleeping: WorkerProcess, *, sessions: int) -> None:
@@ -55,7 +55,7 @@ async def taken_over_and_woken(app: Stage, sleeping: WorkerProcess, *, sessions:
     await app.fire(range(sessions, sessions + 100))
     await app.settled()
     sleeping.signal(signal.SIGTERM)
-    assert await sleeping.ended() in {0, FENCED}, sleeping.text()
+    assert await sleeping.ended() in ENDS, sleeping.text()
     await awake.drained()
     await calm_end(app, sessions=sessions + 100)
 
@@ -116,7 +116,7 @@ async def test_a_worker_that_is_frozen_within_a_release_decides_nothing_when_it_
     await app.fire(range(300, 400))
     await app.settled()
     sleeping.signal(signal.SIGCONT)
-    assert await sleeping.ended() in {0, FENCED}, sleeping.text()
+    assert await sleeping.ended() in ENDS, sleeping.text()
     await app.fire(range(400, 500))
     await app.settled()
     await awake.drained()

@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from tests.adapters.kafka.conftest import PARTITIONS, all_there, owner_id, read_all
+from triggerstream.adapters.kafka import transactional_ids
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.ends import PartitionEnds
 from triggerstream.adapters.kafka.fencing import KafkaFencing, own_places
@@ -230,6 +232,24 @@ async def test_who_was_fenced_cannot_initialise_its_id_again_by_its_own_epoch(
     for _ in range(2):
         with pytest.raises(FencedError):
             await fencing.renew(own, transaction_s=60)
+    assert await read_all(connection, topics.commands) == []
+
+
+async def test_an_id_on_brokers_that_take_late_records_is_fenced_and_not_used_again(
+    connection: Connection, kafka_app: AppId, topics: Topics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_client: AIOKafkaClient, _id: OwnerId) -> bool:
+        return False
+
+    monkeypatch.setattr(transactional_ids, "_can_renew", never)
+    fencing = KafkaFencing(connection, kafka_app)
+    (own,) = await fencing.initialise([owner_id()], transaction_s=60)
+    owner = await _holder(connection, own)
+    await _write(owner, topics, b"torn")
+    assert await fencing.renew(own, transaction_s=60) is None
+    with pytest.raises(ProducerFenced):
+        await owner.commit_transaction()
+    await stop(owner)
     assert await read_all(connection, topics.commands) == []
 
 
