@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from functools import lru_cache
@@ -149,7 +148,7 @@ def without_places(folding: Folding, session: str) -> Json:
             }
         return [plain(one) for one in value] if isinstance(value, list) else value
 
-    return plain(json.loads(wire.encode(state)))
+    return plain(wire.named_fields(wire.encode(state)))
 
 
 def test_nothing_fires_before_the_next_due_time() -> None:

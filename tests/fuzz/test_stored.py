@@ -12,7 +12,15 @@ from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
 from triggerstream.core import lazy
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.state import SessionState
-from triggerstream.wire import blocks, commands, state, state_reader, stored_state
+from triggerstream.wire import (
+    blocks,
+    commands,
+    latest_events,
+    state,
+    state_reader,
+    stored_state,
+    timeline_lines,
+)
 
 EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
 STATE_NAMES = ("open", "resolved", "removed", "captured", "kept", "seen", "digests", "waitsFrom", "version")
@@ -79,6 +87,11 @@ def _states_with_lines() -> tuple[bytes, ...]:
             story.started("t#3")
         if n in (19, 22, 32):
             found.append(state.encode(story.state or SessionState()))
+    many = Story({"t": {"after": [f"other{n}" for n in range(40)], "run": "r"}})
+    for n in range(30):
+        many.fire(f"other{n}", {"n": n}, id=f"id{n}")
+    many.fire("other3", {"n": 3})
+    found.append(state.encode(many.state or SessionState()))
     return tuple(found)
 
 
@@ -103,7 +116,7 @@ def test_states_are_read_or_refused_with_one_error() -> None:
             parse=_read_state,
             refuses=(DecodeError,),
             seeds=_examples("states") + _states_with_lines() * 20,
-            mutate=lambda chance, data: (_mutate_lines if b"}\n{" in data else _mutate_state)(chance, data),
+            mutate=lambda chance, data: (_mutate_lines if b"}\n" in data else _mutate_state)(chance, data),
             parsers=(
                 Parser(
                     module=state,
@@ -115,9 +128,14 @@ def test_states_are_read_or_refused_with_one_error() -> None:
                 Parser(
                     module=blocks,
                     functions=frozenset(
-                        {"_decode", "_Arrivals.decode", "_Instances.decode", "read_seen", "read_instances"}
+                        {"decode_line", "_Arrivals.decode", "_Instances.decode", "read_instances"}
                     ),
                 ),
+                Parser(
+                    module=latest_events,
+                    functions=frozenset({"decode_column", "read_latest", "read_captured"}),
+                ),
+                Parser(module=timeline_lines, functions=frozenset({"_Timeline.decode", "read_timeline"})),
                 Parser(module=stored_state, functions=frozenset({"Lines.take", "Lines.end"})),
                 Parser(module=lazy, functions=frozenset({"split_lines"})),
             ),
