@@ -343,6 +343,8 @@ def decode(value: bytes) -> SessionState:
         DecodeError: it is not a state, or has a version that this release does not know.
     """
     state = decode_lazily(value)
+    if b"\n" not in value:
+        return state  # it has no lines
     for block in _blocks(state):
         for key in block.keys:
             block.get(key)
