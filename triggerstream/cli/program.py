@@ -60,6 +60,15 @@ class Program(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([*_COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+        """Run the command; if the reader of its output has closed it, end quietly."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Not left to click, which would leave what is still to be written to Python's exit.
+            discard_output()
+            return 0
+
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> NoReturn:  # noqa: ANN401
         """Run the command and exit: 0 done, 1 the answer is no, 2 wrong usage or unusable input."""
         extra["standalone_mode"] = False

@@ -10,9 +10,11 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.printable import shorten
 
 _RFC3339 = re.compile(
-    r"(\d{4}-(?:0[1-9]|1[0-2])-\d\d)[Tt ](\d\d:\d\d):(\d\d)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    r"(\d{4}-(?:0[1-9]|1[0-2])-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d):(\d\d)(\.\d+)?"
+    r"([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
+"""Hours and minutes are checked here: Python 3.14 itself takes the hour 24, older ones do not."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND_US = 1_000_000
 _FIRST_S = -62_135_596_800

@@ -63,8 +63,11 @@ def event_time(time_us: int) -> Timestamp:
 
 
 _RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d):(\d\d)(?:\.(\d+))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):[0-5]\d):(\d\d)(?:\.(\d+))?"
+    r"([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
 )
+"""Hours and minutes are checked here: Python 3.14 itself takes the hour 24, older ones do not."""
 _LEAP_SECOND: Final = "60"
 _DIGITS: Final = 9
 """Digits of a fraction that count: the rest is dropped."""
