@@ -20,8 +20,9 @@ def answer(url: str) -> tuple[int, str]:
     try:
         with urlopen(url, timeout=60) as found:  # noqa: S310 - a URL of the test's own
             return found.status, found.read().decode()
-    except HTTPError as exc:
-        return exc.code, exc.read().decode()
+    except HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
 
 
 def samples(url: str) -> dict[tuple[str, tuple[str, ...]], float]:

@@ -25,6 +25,21 @@ _PRODUCER_CHECKPOINT_PAGES = 32_768
 """256 MiB. The engine moves the write-ahead log into the database; a producer only where no engine runs."""
 
 
+class _Own:
+    """The connection of a thread in one process. It is closed when it is deleted, as when the thread ends."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.pid = os.getpid()
+
+    def close(self) -> None:
+        """Close it, but not in a process that has inherited it: that could take the parent's locks."""
+        if self.pid == os.getpid():
+            self.connection.close()
+
+    __del__ = close
+
+
 class SqliteLog:
     """Log and outcome log of one state directory.
 
@@ -39,7 +54,7 @@ class SqliteLog:
         self._wake = WakeSignal(self._file)
         self._listeners: list[Callable[[], None]] = []
         self._local = threading.local()
-        self._inherited: list[sqlite3.Connection] = []
+        self._inherited: list[_Own] = []
         self._waiting: list[tuple[Sequence[NewRecord], asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-log")
@@ -105,16 +120,15 @@ class SqliteLog:
         self._wake.send()
 
     def _connection(self) -> sqlite3.Connection:
-        known: tuple[int, sqlite3.Connection] | None = getattr(self._local, "connection", None)
-        pid = os.getpid()
+        known: _Own | None = getattr(self._local, "own", None)
         if known is not None:
-            if known[0] == pid:
-                return known[1]
-            self._inherited.append(known[1])  # closing it here could take the parent's locks
+            if known.pid == os.getpid():
+                return known.connection
+            self._inherited.append(known)  # it stays open
         connection = connect(self._file, create=self._create)
         connection.execute(f"PRAGMA wal_autocheckpoint = {_PRODUCER_CHECKPOINT_PAGES}")
         connection.execute("PRAGMA busy_timeout = 0")  # transaction() waits by itself
-        self._local.connection = pid, connection
+        self._local.own = _Own(connection)
         return connection
 
     async def close(self) -> None:
@@ -127,7 +141,7 @@ class SqliteLog:
         self._wake.close()
 
     def _disconnect(self) -> None:
-        known: tuple[int, sqlite3.Connection] | None = getattr(self._local, "connection", None)
-        if known is not None and known[0] == os.getpid():
-            known[1].close()
-            del self._local.connection
+        known: _Own | None = getattr(self._local, "own", None)
+        if known is not None and known.pid == os.getpid():
+            known.close()
+            del self._local.own
