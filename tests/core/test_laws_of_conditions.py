@@ -15,7 +15,7 @@ from tests.core.agreement import assert_agrees, lower_bounds_of_leaves
 from tests.core.compared import Expected, Folding, Reading, difference, expected_of, sessions_of
 from tests.core.logs_of_conditions import Scenario, numbered_scenario, report
 from tests.core.reference_of_conditions import Line
-from triggerstream.core import draft, fold
+from triggerstream.core import draft, triggering
 from triggerstream.wire import state as wire
 
 pytestmark = pytest.mark.laws
@@ -64,7 +64,7 @@ def test_fold_that_looks_up_who_may_take_an_event_agrees_with_the_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It does so where an instance has many others beside it, which random logs seldom have."""
-    monkeypatch.setattr(fold, "FEW", 0)
+    monkeypatch.setattr(triggering, "FEW", 0)
     for n, scenario in the_scenarios(MANY):
         assert_agrees(n, scenario, expected(n))
 

@@ -24,7 +24,7 @@ from tests.core.compared import (
 from tests.core.logs_of_conditions import APP, Scenario
 from tests.core.logs_of_time import numbered_timed_scenario, with_timers
 from tests.core.reference_of_conditions import Json, Line, Reference
-from triggerstream.core import fold
+from triggerstream.core import triggering
 from triggerstream.core.fold import next_due, step
 from triggerstream.core.ids import SessionId
 from triggerstream.core.results import Folded
@@ -90,7 +90,7 @@ def test_fold_that_looks_up_who_may_take_an_event_agrees_with_the_reference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It does so where an instance has many others beside it, which random logs seldom have."""
-    monkeypatch.setattr(fold, "FEW", 0)
+    monkeypatch.setattr(triggering, "FEW", 0)
     for n, scenario in the_scenarios(MANY):
         assert_agrees(n, scenario, expected(n))
 

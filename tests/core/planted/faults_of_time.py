@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import structs
 
 from tests.core.planted.plant import Fault, Function, Make, beside, replaces
-from triggerstream.core import fold, newest, timers
+from triggerstream.core import fold, newest, timers, triggering
 from triggerstream.core.conditions import Takes
 from triggerstream.core.deciding import Deciding
 from triggerstream.core.draft import Draft
@@ -455,7 +455,7 @@ def clone_repeats(decide: Function) -> Function:
     return wrong
 
 
-@replaces((fold, "_is_debounced"))
+@replaces((triggering, "_is_debounced"))
 def clone_is_debounced(is_debounced: Function) -> Function:
     return lambda task, instance: task.debounce is not None and instance.repeat_of is None
 
