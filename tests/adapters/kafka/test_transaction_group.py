@@ -107,7 +107,7 @@ class Assignment:
 
     async def spare_again(self) -> None:
         """Wait until every id but one is spare."""
-        spare = self.group._spare  # noqa: SLF001 - nothing public tells
+        spare = self.group._spare.ids  # noqa: SLF001 - nothing public tells
         await eventually(lambda: len(spare) == IDS - 1, within_s=30, what=lambda: len(spare))
 
     def hold(self, partition: int) -> asyncio.Event:
@@ -231,12 +231,12 @@ async def test_an_id_is_spare_again_once_the_transaction_that_was_given_up_is_ab
 
 async def test_who_waits_without_a_spare_id_goes_on_once_one_is_spare_again(assignment: Assignment) -> None:
     await assignment.start(slow_s=0.3)
-    (*others, last), assignment.group._spare = assignment.group._spare, deque()  # noqa: SLF001 - all are used
+    (*others, last), assignment.group._spare.ids = assignment.group._spare.ids, deque()  # noqa: SLF001 - all are used
     assignment.hold(1)
     tasks = [asyncio.create_task(assignment.commit(n, f"p{n}")) for n in range(PARTITIONS)]
     done, _ = await asyncio.wait(tasks, timeout=1.5)
     assert not done
-    assignment.group._spare.append(last)  # noqa: SLF001 - as when its transaction is aborted
+    assignment.group._spare.ids.append(last)  # noqa: SLF001 - as when its transaction is aborted
     async with asyncio.timeout(60):
         await asyncio.gather(*tasks)
     assert assignment.under() == last.id
@@ -256,8 +256,8 @@ async def test_an_id_that_another_owner_has_fenced_is_not_used_again(assignment:
     assignment.hold(1)
     async with asyncio.timeout(60):
         await asyncio.gather(*(assignment.commit(n, f"p{n}") for n in range(PARTITIONS)))
-    await eventually(lambda: not assignment.group._aborting, within_s=30, what="still aborting")  # noqa: SLF001
-    assert len(assignment.group._spare) == IDS - 2  # noqa: SLF001 - nothing public tells
+    await eventually(lambda: not assignment.group._spare.aborting, within_s=30, what="still aborting")  # noqa: SLF001
+    assert len(assignment.group._spare.ids) == IDS - 2  # noqa: SLF001 - nothing public tells
 
 
 @pytest.mark.parametrize("aborted", [True, False], ids=["aborted", "not aborted"])
@@ -328,7 +328,7 @@ async def test_a_group_offset_alone_is_no_answer_of_a_broker(assignment: Assignm
     offset = {place: OffsetAndMetadata(7, "")}
     await asyncio.gather(assignment.commit(0, "p0"), assignment.group.commit(1, [], offset=offset))
     assert assignment.ended == {True: 1}
-    assert len(assignment.group._spare) == IDS - 1  # noqa: SLF001 - none was used
+    assert len(assignment.group._spare.ids) == IDS - 1  # noqa: SLF001 - none was used
     assert await assignment.committed() == ["p0"]
     assert await group_offsets(assignment.connection, worker_group(assignment.app), [place]) == {place: 7}
 
@@ -346,7 +346,7 @@ async def test_a_question_about_a_partition_that_is_away_ends_with_who_asks(
 
 async def test_without_a_spare_id_a_refused_record_is_the_error_of_all(assignment: Assignment) -> None:
     await assignment.start()
-    assignment.group._spare.clear()  # noqa: SLF001 - all were used
+    assignment.group._spare.ids.clear()  # noqa: SLF001 - all were used
     results = await asyncio.gather(
         *(assignment.commit(n, f"p{n}", state=TOO_LARGE if n == 0 else b"s") for n in range(PARTITIONS)),
         return_exceptions=True,
@@ -369,7 +369,7 @@ async def test_a_late_answer_needs_no_other_id(assignment: Assignment) -> None:
     shared.producer._message_accumulator._waiter_future.set_result(None)  # noqa: SLF001 - as new metadata do
     await asyncio.gather(*tasks.values())
     assert assignment.ended == {True: 1}
-    assert len(assignment.group._spare) == IDS - 1  # noqa: SLF001 - none was used
+    assert len(assignment.group._spare.ids) == IDS - 1  # noqa: SLF001 - none was used
 
 
 async def test_a_group_that_was_fenced_commits_nothing_and_says_so(assignment: Assignment) -> None:

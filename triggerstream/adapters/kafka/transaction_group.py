@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -44,13 +43,13 @@ from triggerstream.adapters.kafka.shared_producer import (
     failing,
     wait_for_acknowledgements,
 )
+from triggerstream.adapters.kafka.spare_ids import AGAIN_S, SpareIds
 from triggerstream.adapters.kafka.stopping import abandon, retrieve_error, stop
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.adapters.kafka.transactional_ids import InitialisedId
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import failpoint
-from triggerstream.engine.partitioned.ports import FencedError
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord
 
@@ -70,8 +69,6 @@ MOST_BYTES = 16 * 1024 * 1024
 SLOW_S = 3.0
 """A partition that is not acknowledged for so long although others are holds them up no longer. Elections of
 leaders at an orderly restart of a broker take less; after a crash, 9 s pass before there is one."""
-_KEEP_S = 86_400.0
-"""How often spare ids have a transaction, without records. Brokers forget an id after 7 days without one."""
 _START_S = 2.0
 """Time for connections that are being made when the group is closed, before they are cancelled."""
 _TOGETHER_S = 10.0
@@ -81,8 +78,6 @@ _RETURNING = 8
 """Partitions that are asked for at the same time whether they are there again: each question has a client."""
 _SETTLED_S = 5.0
 """Time for one such question. A partition that is away does not keep its place among the eight for longer."""
-_AGAIN_S = 0.5
-"""Pause before a question is repeated, while a partition or a coordinator is away."""
 _ABORTED_S = 5.0
 """Time for transactions that were given up to be aborted when the group is closed: as long as a release waits
 until all can be read."""
@@ -117,14 +112,14 @@ class TransactionGroup:
         self._producer_count = producers
         self._most_bytes = most_bytes
         self._slow_s = slow_s
-        self._spare: deque[InitialisedId] = deque()
+        place = own_places(Topics.of(app), min(partitions))[0]
+        self._spare = SpareIds(fencing, place=place, transaction_s=transaction_s)
         self._returning = asyncio.Semaphore(_RETURNING)
         self._shared: list[SharedProducer] = []
         self._starting: asyncio.Task[None] | None = None
         self._place_of = {number: place for place, number in enumerate(sorted(partitions))}
         self._open = set(partitions)
         self._background: set[asyncio.Task[None]] = set()
-        self._aborting: set[asyncio.Task[None]] = set()
         self.transactions = 0
         """How many transactions were committed."""
 
@@ -145,22 +140,9 @@ class TransactionGroup:
 
     async def _start(self) -> None:
         own = await self._fencing.initialise(self._ids, transaction_s=self._transaction_s)
-        self._spare.extend(own[self._producer_count :])
         for id_ in own[: self._producer_count]:
             self._shared.append(SharedProducer(id_, await self._started(id_)))
-        if self._spare:
-            self._run(self._keep_spares())
-
-    async def _keep_spares(self) -> None:
-        while True:
-            await asyncio.sleep(_KEEP_S)
-            place = own_places(Topics.of(self._app), min(self._place_of))[0]
-            # None may be taken meanwhile: its transaction would be aborted. After an error it is not
-            # known whether the request is still under way, so the ids are not used any more.
-            kept, self._spare = self._spare, deque()
-            with suppress(LogError):
-                await self._fencing.keep(list(kept), place)
-                self._spare.extend(kept)
+        self._spare.start(own[self._producer_count :])
 
     async def commit(
         self,
@@ -200,9 +182,7 @@ class TransactionGroup:
         self._open.discard(partition)
         if self._open:
             return
-        if self._aborting:
-            await asyncio.wait(self._aborting, timeout=_ABORTED_S)
-        left = len(self._aborting)
+        left = await self._spare.wait_until_aborted(within_s=_ABORTED_S)
         await self.close()
         if left:
             raise LogError(f"{left} of the transactions that were given up are not aborted yet")
@@ -218,13 +198,13 @@ class TransactionGroup:
             await asyncio.wait([starting])
         tasks = {
             *self._background,
-            *self._aborting,
             *(shared.working for shared in self._shared if shared.working is not None),
         }
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        await self._spare.close()
         all_, self._shared = self._shared, []
         await asyncio.gather(*(stop(shared.producer) for shared in all_))
 
@@ -271,7 +251,7 @@ class TransactionGroup:
             # Only here does a record that was not accepted raise an error: commit_transaction does not.
             async with translate_errors("the log did not take a checkpoint"):
                 await wait_for_acknowledgements(
-                    producer, sending, has_spare=lambda: bool(self._spare), slow_s=self._slow_s
+                    producer, sending, has_spare=lambda: bool(self._spare.ids), slow_s=self._slow_s
                 )
         finally:
             for task in sending:
@@ -299,22 +279,20 @@ class TransactionGroup:
         culprits: Mapping[QueuedCheckpoint, BaseException | None],
     ) -> None:
         """Give the transaction of ``taken`` up, and have all but ``culprits`` committed first."""
-        if not self._spare:
+        if not self._spare.ids:
             raise LogError("a transaction was given up, and there is no spare transactional id to go on with")
-        failed, former, spare = shared.producer, shared.id, self._spare.popleft()
+        failed, former, spare = shared.producer, shared.id, self._spare.ids.popleft()
         logger.warning(
             "a transaction is given up because of some of its partitions",
             extra={
                 "partitions": sorted(one.partition for one in culprits),
                 "others": len(taken) - len(culprits),
                 "error": next((repr(error) for error in culprits.values() if error is not None), None),
-                "spare": len(self._spare),
+                "spare": len(self._spare.ids),
             },
         )
         await abandon(failed)
-        aborting = self._run(self._abort(former))
-        self._aborting.add(aborting)
-        aborting.add_done_callback(self._aborting.discard)
+        self._spare.abort(former)
         shared.id = spare
         shared.producer = await self._started(shared.id)
         others = [one for one in taken if one not in culprits]
@@ -335,25 +313,6 @@ class TransactionGroup:
                 text = f"partition {culprit.partition}: the log did not take a checkpoint: {error!r}"
                 self._run(fail_after([*others, *shared.waiting], culprit, LogError(text)))
 
-    async def _abort(self, former: InitialisedId) -> None:
-        """Have the transaction of ``former`` aborted; its id is spare again then.
-
-        It takes as long as one of its partitions is away.
-        """
-        while True:
-            try:
-                renewed = await self._fencing.renew(former, transaction_s=self._transaction_s)
-            except FencedError as exc:  # if all ids are fenced, the next transaction has the error
-                logger.info("a transactional id is not used again", extra={"error": str(exc)})
-                return
-            except LogError as exc:
-                logger.info("a transaction is not aborted yet", extra={"error": str(exc)})
-                await asyncio.sleep(_AGAIN_S)
-            else:
-                if renewed is not None:
-                    self._spare.append(renewed)
-                return
-
     async def _settled(self, partitions: Collection[int]) -> None:
         """Return once no transaction is open in the topics of ``partitions``."""
         rest = set(partitions)
@@ -368,14 +327,14 @@ class TransactionGroup:
                     async with self._returning, asyncio.timeout(_SETTLED_S):
                         await self._settled([checkpoint.partition])
                     with suppress(TimeoutError):  # a producer that is given up meanwhile does not answer
-                        async with asyncio.timeout(_AGAIN_S):
+                        async with asyncio.timeout(AGAIN_S):
                             await shared.producer.client.force_metadata_update()
                 except (LogError, TimeoutError) as exc:
                     logger.info(
                         "a partition cannot be reached",
                         extra={"partition": checkpoint.partition, "error": str(exc)},
                     )
-                    await asyncio.sleep(_AGAIN_S)
+                    await asyncio.sleep(AGAIN_S)
                 else:
                     break
             if shared.error is not None:
@@ -397,12 +356,11 @@ class TransactionGroup:
                 left.append(checkpoint)
         return left
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         task.add_done_callback(retrieve_error)
-        return task
 
     async def _started(self, id_: InitialisedId) -> AIOKafkaProducer:
         """A producer under ``id_``, which does not initialise it: that would lift another owner's fence."""
