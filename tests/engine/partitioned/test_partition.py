@@ -33,10 +33,12 @@ from triggerstream.core.tasks import PastConfiguration, Rules
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.migration import MOST_VERSIONS, Pace
+from triggerstream.engine.partitioned import in_flight
 from triggerstream.engine.partitioned import partition as partitions
 from triggerstream.engine.partitioned.claims import FormerOwner
+from triggerstream.engine.partitioned.in_flight import IN_FLIGHT
 from triggerstream.engine.partitioned.ownership import Owner
-from triggerstream.engine.partitioned.partition import IN_FLIGHT, Partition, PartitionPhase
+from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import Extent, FencedError, TakeOverError
 from triggerstream.engine.partitioned.takeover import Recovery
 from triggerstream.engine.partitioned.timing import PartitionTiming
@@ -57,6 +59,12 @@ from triggerstream.wire.marks import (
     encode_checkpoint,
 )
 from triggerstream.wire.records import NewRecord, Record
+
+
+def bound_parts(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Have batches folded in parts of ``size`` bytes."""
+    for module in (partitions, in_flight):
+        monkeypatch.setattr(module, "PART_BYTES", size)
 
 
 @pytest.fixture
@@ -377,8 +385,8 @@ MANY = dumps({f"t{number}": {"after": ["a"], "run": "tasks.t"} for number in ran
 async def test_what_small_events_decide_is_folded_and_committed_in_parts(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partitions, "PART_BYTES", 60_000)
-    monkeypatch.setattr(partitions, "TRANSACTION_BYTES", 300_000)
+    bound_parts(monkeypatch, 60_000)
+    monkeypatch.setattr(in_flight, "TRANSACTION_BYTES", 300_000)
     bench.configure(MANY)
     for number in range(30):
         value = dumps({"type": "a", "data": {"text": "x" * 1_000}})
@@ -426,7 +434,7 @@ async def test_what_small_events_decide_is_folded_and_committed_in_parts(
 async def test_what_is_not_folded_yet_at_the_end_the_next_owner_folds(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partitions, "PART_BYTES", 1)
+    bound_parts(monkeypatch, 1)
     bench.configure(MANY)
     bench.fire("s", *"aaaa")
     partition = bench.partition()
@@ -467,8 +475,8 @@ async def test_events_that_come_soon_after_each_other_share_a_transaction(bench:
 async def test_a_partition_that_can_take_no_more_does_not_wait_for_its_turn(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partitions, "FULL_EVENTS", 2)
-    monkeypatch.setattr(partitions, "SMALL_BYTES", 1)
+    monkeypatch.setattr(in_flight, "FULL_EVENTS", 2)
+    monkeypatch.setattr(in_flight, "SMALL_BYTES", 1)
     bench.configure()
     partition = bench.partition(turns=TransactionTurns(spacing_s=3600.0))
     await partition.open()
@@ -983,13 +991,13 @@ async def test_a_partition_has_room_for_more_batches_while_all_are_folded_and_sm
         bench.fire("s", "a")
         partition.fold(bench.durable.log[partition.next :])
 
-    for taken in range(partitions.SMALL_IN_FLIGHT):
+    for taken in range(in_flight.SMALL_IN_FLIGHT):
         assert partition.has_room(), taken
-        partition.take(partitions.SMALL_EVENTS + 1)
+        partition.take(in_flight.SMALL_EVENTS + 1)
         assert partition.has_room() == (taken + 1 < IN_FLIGHT), "many events are not folded yet"
         partition.drop()
-        partition.take(partitions.SMALL_EVENTS)
-        assert partition.has_room() == (taken + 1 < partitions.SMALL_IN_FLIGHT)
+        partition.take(in_flight.SMALL_EVENTS)
+        assert partition.has_room() == (taken + 1 < in_flight.SMALL_IN_FLIGHT)
         fold_next()
     assert not partition.has_room()
     ledger.gate.set()
@@ -1001,7 +1009,7 @@ async def test_a_partition_has_room_for_more_batches_while_all_are_folded_and_sm
         partition.take()
         fold_next()
     assert partition.has_room()
-    monkeypatch.setattr(partitions, "SMALL_BYTES", 100)
+    monkeypatch.setattr(in_flight, "SMALL_BYTES", 100)
     assert not partition.has_room()
     ledger.gate.set()
     await partition.reached(len(bench.durable.log))
@@ -1132,7 +1140,7 @@ async def test_a_lost_range_that_is_already_folded_is_dropped_and_the_next_batch
 ) -> None:
     bench.configure()
     bench.fire("s", "a", "b")
-    monkeypatch.setattr(partitions, "PART_BYTES", 1)
+    bound_parts(monkeypatch, 1)
     partition = bench.partition()
     await partition.open()
     ledger = partition.ledger
@@ -1276,7 +1284,7 @@ async def test_a_batch_that_is_folded_meanwhile_holds_up_nothing(
 ) -> None:
     bench.configure()
     bench.fire("s", "a", "b")
-    monkeypatch.setattr(partitions, "PART_BYTES", 1)
+    bound_parts(monkeypatch, 1)
     partition = bench.partition()
     await partition.open()
     log = bench.durable.log
@@ -1292,7 +1300,7 @@ async def test_a_batch_that_is_folded_meanwhile_holds_up_nothing(
 async def test_no_more_is_folded_once_as_much_as_a_part_waits(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partitions, "PART_BYTES", 100)
+    bound_parts(monkeypatch, 100)
     bench.durable.add(*(NewRecord(key=b"s", value=b"{" * 100) for _ in range(2)))
     partition = bench.partition()
     await partition.open()
@@ -1307,7 +1315,7 @@ async def test_no_more_is_folded_once_as_much_as_a_part_waits(
 async def test_a_lost_range_waits_for_room_and_what_follows_it_goes_with_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(partitions, "PART_BYTES", 100)
+    bound_parts(monkeypatch, 100)
     bench.durable.add(*(NewRecord(key=b"s", value=b"{" * 100) for _ in range(3)))
     partition = bench.partition()
     await partition.open()
@@ -1329,7 +1337,7 @@ async def test_a_lost_range_waits_for_room_and_what_follows_it_goes_with_it(
 async def test_a_transaction_takes_what_waits_up_to_its_bound(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, most: int, transactions: int
 ) -> None:
-    monkeypatch.setattr(partitions, "TRANSACTION_BYTES", most)
+    monkeypatch.setattr(in_flight, "TRANSACTION_BYTES", most)
     bench.durable.add(*(NewRecord(key=b"s", value=b"{" * 100) for _ in range(5)))
     partition = bench.partition()
     await partition.open()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
@@ -31,6 +30,7 @@ from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.migration import Pace
 from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.engine.partitioned.configurations import PartitionConfigurations
+from triggerstream.engine.partitioned.in_flight import BatchesInFlight, FoldedPart, TakenBatch
 from triggerstream.engine.partitioned.ports import Appender, Ledger, StateStore
 from triggerstream.engine.partitioned.session_scans import SessionScans
 from triggerstream.engine.partitioned.session_states import PartitionStates
@@ -48,23 +48,8 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-IN_FLIGHT = 2
-"""Batches of a partition between intake and durable: one is folded while the other is committed."""
-SMALL_IN_FLIGHT = 32
-"""The same while all of them are folded and small, as at a low rate: events of a session that follow one
-another join the next transaction. While a partition has records that are not taken, aiokafka fetches nothing
-from its broker for 0.1 s."""
-SMALL_BYTES = 64 * 1024
-"""What is folded and not durable is small up to this: some 50 events."""
-SMALL_EVENTS = 10
-"""Events that were taken, and are not given to be folded yet, are few up to this number."""
 TRANSACTIONS = 8
 """Partitions of a process that end transactions of former owners at the same time."""
-TRANSACTION_BYTES = 2 * PART_BYTES
-"""Checkpoints of a partition go together into one transaction up to this."""
-FULL_EVENTS = 100
-"""A partition that may take no further batch, and has so many events to commit, does not wait for more: they
-are some milliseconds of folding."""
 
 
 class PartitionPhase(Enum):
@@ -74,27 +59,6 @@ class PartitionPhase(Enum):
     READY = "ready"
     CLOSING = "closing"
     CLOSED = "closed"
-
-
-@dataclass(slots=True)
-class _TakenBatch:
-    """The rest of a batch, not folded yet; with ``lost``, the dead letter of a range before ``end``."""
-
-    records: Sequence[Record]
-    lost: DeadLetter | None = None
-    end: int = 0
-
-
-@dataclass(slots=True)
-class _Folded:
-    """A batch, or a part of one, that is folded and not durable yet, and the rules after it.
-
-    ``ends``: no part of its batch follows.
-    """
-
-    checkpoint: Checkpoint
-    rules: Rules
-    ends: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -136,17 +100,9 @@ class Partition:
     """The next offset after what is durable."""
     begun: int = 0
     """The offset at which folding began after the take-over."""
-    taken: int = 0
-    """Batches between intake and durable."""
-    _coming: deque[int] = field(default_factory=deque)
-    """The number of events of each batch that was taken, and for which nothing else was called yet."""
     _position: int = 0
     """The log's position after the last batch; beyond ``next`` where control records follow."""
-    _batches: deque[_TakenBatch] = field(default_factory=deque)
-    """Batches that are not folded yet, or not wholly, because what is folded has too many bytes."""
-    _waiting: list[_Folded] = field(default_factory=list)
-    _held: int = 0
-    """The bytes of what is folded and not durable yet."""
+    _flight: BatchesInFlight = field(default_factory=BatchesInFlight)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _timer_service: TimerService = field(init=False)
     _states: PartitionStates = field(init=False)
@@ -181,13 +137,12 @@ class Partition:
 
     def has_room(self) -> bool:
         """True if another batch may be taken."""
-        if self.phase is not PartitionPhase.READY:
-            return False
-        return self.taken < IN_FLIGHT or (self.taken < SMALL_IN_FLIGHT and self._is_small())
+        return self.phase is PartitionPhase.READY and self._flight.has_room()
 
-    def _is_small(self) -> bool:
-        """True if all that was taken is small, and nothing waits to be folded."""
-        return not self._batches and self._held < SMALL_BYTES and sum(self._coming) <= SMALL_EVENTS
+    @property
+    def taken(self) -> int:
+        """Batches between intake and durable."""
+        return self._flight.taken
 
     def timers(self) -> int:
         """The number of sessions that wait for a timer."""
@@ -317,12 +272,11 @@ class Partition:
 
         The caller then calls ``fold``, ``pass_over`` or ``drop`` for each, in the same order.
         """
-        self.taken += 1
-        self._coming.append(events)
+        self._flight.take(events)
 
     def drop(self) -> None:
         """Remove a batch that will not be folded from the count."""
-        self._coming.popleft()
+        self._flight.hand_over()
         self._release(1)
 
     def fold(self, records: Sequence[Record], *, span: tuple[int, int] | None = None) -> None:
@@ -333,7 +287,7 @@ class Partition:
         ``span``: the batch has all records of the log from its first to before its second position. If it
         does not follow the previous batch, a batch was lost, and the process ends.
         """
-        self._coming.popleft()
+        self._flight.hand_over()
         if self.phase is not PartitionPhase.READY:
             self._release(1)
             return
@@ -345,7 +299,7 @@ class Partition:
                 )
                 return
             self._position = max(self._position, end)
-        self._batches.append(_TakenBatch(records))
+        self._flight.to_fold.append(TakenBatch(records))
         self._fold_on()
 
     def pass_over(self, span: tuple[int, int], *, first: int, reason: str) -> None:
@@ -354,7 +308,7 @@ class Partition:
         The range from ``first`` on becomes one dead letter. Like a folded batch, it is not durable when this
         returns.
         """
-        self._coming.popleft()
+        self._flight.hand_over()
         begin, end = span
         if self.phase is not PartitionPhase.READY or end <= self.next:
             self._release(1)
@@ -371,13 +325,13 @@ class Partition:
         )
         letter = DeadLetter(record=lost, reason=f"lost: {reason}", last=end - 1)
         self._position = max(self._position, end)
-        self._batches.append(_TakenBatch((), letter, end))
+        self._flight.to_fold.append(TakenBatch((), letter, end))
         self._fold_on()
 
     def _fold_on(self) -> None:
         """Fold taken batches as long as there is room for their decisions and changes."""
-        batches = self._batches
-        while batches and self._held < PART_BYTES:
+        flight, batches = self._flight, self._flight.to_fold
+        while flight.may_fold():
             taken = batches[0]
             if taken.lost is not None:
                 batches.popleft()
@@ -386,7 +340,7 @@ class Partition:
                     continue
                 self.next = taken.end
                 lost = Checkpoint(partition=self.number, offset=taken.end, dead_letters=(taken.lost,))
-                self._await_commit(_Folded(lost, self.rules, ends=True))
+                self._await_commit(FoldedPart(lost, self.rules, ends=True))
                 continue
             records = taken.records
             if records[0].offset < self.next:
@@ -410,35 +364,15 @@ class Partition:
                 self._configurations.rules = checkpoint.rules
                 self._scans.scan_again()
             self._states.add(checkpoint.states)
-            self._await_commit(_Folded(checkpoint, self.rules, ends=ends))
+            self._await_commit(FoldedPart(checkpoint, self.rules, ends=ends))
 
-    def _await_commit(self, folded: _Folded) -> None:
-        self._held += folded.checkpoint.size
-        self._waiting.append(folded)
+    def _await_commit(self, part: FoldedPart) -> None:
+        self._flight.add(part)
         self._wake.set()
-        if self._is_full():
+        if self._flight.is_full():
             self.turns.hurry()
         else:
             self.turns.add()
-
-    def _is_full(self) -> bool:
-        """True if no further batch may be taken or folded, and what waits is no small number of events."""
-        if self.has_room() and not self._batches:
-            return False
-        return self._held >= PART_BYTES or sum(one.checkpoint.records for one in self._waiting) >= FULL_EVENTS
-
-    def _take_waiting(self) -> list[_Folded]:
-        """The batches for the next transaction: the first waiting one, and more up to a bound in bytes."""
-        waiting = self._waiting
-        count = size = 0
-        for item in waiting:
-            size += item.checkpoint.size
-            if count and size > TRANSACTION_BYTES:
-                self._wake.set()
-                break
-            count += 1
-        self._waiting = waiting[count:]
-        return waiting[:count]
 
     async def reached(self, offset: int) -> None:
         """Return once every record below ``offset`` is durable, or the partition is no longer ready."""
@@ -452,11 +386,13 @@ class Partition:
 
     async def _commit_all(self) -> None:
         writer = self._writer
-        while self.phase is PartitionPhase.READY or self._waiting:
+        while self.phase is PartitionPhase.READY or self._flight.waiting:
             await self._woken()
             async with self._turn():
                 self._wake.clear()
-                folded = self._take_waiting()
+                folded = self._flight.take_waiting()
+                if self._flight.waiting:
+                    self._wake.set()
                 if folded:
                     await self._bounded(self._commit(folded))
                 elif history := self._configurations.entries(self.rules):
@@ -469,7 +405,7 @@ class Partition:
 
     def _turn(self) -> AbstractAsyncContextManager[None]:
         """The partition's next turn, for which it waits no longer than it must."""
-        return self.turns.turn(full=self._is_full(), at_once=self.phase is not PartitionPhase.READY)
+        return self.turns.turn(full=self._flight.is_full(), at_once=self.phase is not PartitionPhase.READY)
 
     async def _woken(self) -> None:
         """Wait for something to commit, or until the group offset is due."""
@@ -489,7 +425,7 @@ class Partition:
         """Append ``records`` to the partition's own log; the offset after the last."""
         return await self._bounded(self.appender.append(self.number, records), "an append to the log")
 
-    async def _commit(self, folded: Sequence[_Folded]) -> None:
+    async def _commit(self, folded: Sequence[FoldedPart]) -> None:
         failpoint("checkpoint.begun")
         now = asyncio.get_running_loop().time
         begun = now()
@@ -502,9 +438,8 @@ class Partition:
         self.on_durable(states)
         self.durable = checkpoints[-1].offset
         self._resolve_reached()
-        self._held -= sum(checkpoint.size for checkpoint in checkpoints)
-        if self._batches:
-            self._fold_on()
+        self._flight.make_durable(folded)
+        self._fold_on()
         self._release(batches)
 
     def _resolve_reached(self) -> None:
@@ -517,7 +452,7 @@ class Partition:
         self._reached = still
 
     def _release(self, count: int) -> None:
-        self.taken -= count
+        self._flight.taken -= count
         self.on_room()
 
     async def _append_timers(self, timers: list[NewRecord]) -> None:
@@ -530,7 +465,7 @@ class Partition:
     @property
     def ended_in_order(self) -> bool:
         """True if it is closed, and each transaction that it began has ended: it is committed, or undone."""
-        if self.phase is not PartitionPhase.CLOSED or self._waiting or self._left_open:
+        if self.phase is not PartitionPhase.CLOSED or self._flight.waiting or self._left_open:
             return False
         committer = self._committer
         return committer is None or (not committer.cancelled() and committer.exception() is None)
@@ -540,7 +475,7 @@ class Partition:
         if self.phase in {PartitionPhase.CLOSING, PartitionPhase.CLOSED}:
             return
         self.phase = PartitionPhase.CLOSING
-        self._batches.clear()  # the next owner folds them
+        self._flight.to_fold.clear()  # the next owner folds them
         self._committing.end()
         await self._background.close()
         if self._committer is not None:
