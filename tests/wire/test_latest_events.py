@@ -16,7 +16,7 @@ from triggerstream.core.by_place import CapturedByPlace, DigestsByPlace, MarkedT
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.events import Event, Trigger
 from triggerstream.core.fold import step
-from triggerstream.core.ids import JsonObject, TaskName, TriggerName
+from triggerstream.core.ids import Json, JsonObject, TaskName, TriggerName
 from triggerstream.core.results import Folded
 from triggerstream.core.state import SessionState
 from triggerstream.wire import latest_events, state
@@ -115,6 +115,55 @@ def test_captured_events_in_another_order_are_named() -> None:
     story.fire("m0", {"n": 2})
     known = read(story)
     assert [type(one.captured) for one in known.tasks[TaskName("t")].open.values()] == [CapturedByPlace, dict]
+
+
+def pack(story: Story) -> None:
+    """Have a story go on with its state as a worker has it in memory."""
+    assert story.state is not None
+    story.state = state.pack(story.state)
+
+
+def test_an_event_that_only_lines_captured_is_kept_when_its_trigger_comes_again() -> None:
+    names: list[Json] = [f"m{n}" for n in range(20)]
+    story = Story(
+        {
+            "t": {"after": names, "repeat": {"every": "1s", "max": 100}, "run": "r"},
+            "u": {"after": [*names[:19], "never"], "run": "r"},
+        }
+    )
+    for n, name in enumerate(names):
+        story.fire(str(name), {"n": n}, at=0)
+    pack(story)
+    for second in range(1, 20):  # more instances than stay in the head, with what the first has captured
+        story.timer(at=second)
+        pack(story)
+    story.fire("other")
+    pack(story)
+    story.fire("m19", {"n": -1})
+    pack(story)
+    known = read(story)
+    assert known.kwargs(known.tasks[TaskName("t")].open[0])["m19"] == {"n": 19}
+
+
+def test_an_event_that_an_instance_names_since_is_kept_when_its_trigger_comes_again() -> None:
+    names: list[Json] = [f"m{n}" for n in range(20)]
+    other: JsonObject = {"after": [*names[:19], "never"], "run": "r"}
+    story = Story({"t": {"after": [*names, "z"], "run": "r"}, "u": other})
+    for n, name in enumerate(["x", *map(str, names)]):
+        story.fire(name, {"n": n})
+    pack(story)
+    assert isinstance(read(story).tasks[TaskName("t")].open[0].captured, CapturedByPlace)
+    # The instance takes an event whose place is before those that it has.
+    story.apply({"t": {"after": [*names, "x", "z"], "run": "r"}, "u": other})
+    for name in ("other", "one more"):
+        story.fire(name)
+        pack(story)
+    assert story.state is not None
+    assert isinstance(story.state.tasks[TaskName("t")].open[0].captured, dict)
+    story.fire("m19", {"n": -1})
+    pack(story)
+    known = read(story)
+    assert known.kwargs(known.tasks[TaskName("t")].open[0])["m19"] == {"n": 20}
 
 
 @pytest.mark.parametrize("number", range(12))

@@ -82,10 +82,11 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
     """What the leaves of an instance hold: the events of ``block`` at ``places``, in its order.
 
     ``others`` has the leaves at ``places`` that hold another event of their trigger, ``added`` those that
-    took one since, and have no place.
+    took one since, and have no place. ``origin`` is the same object for all that were made from one by
+    :meth:`with_holding`.
     """
 
-    __slots__ = ("_whole", "added", "block", "others", "places")
+    __slots__ = ("_whole", "added", "block", "origin", "others", "places")
 
     def __init__(
         self,
@@ -93,11 +94,14 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
         places: Numbers,
         others: dict[LeafName, Holding],
         added: dict[LeafName, Holding] | None = None,
+        *,
+        origin: object | None = None,
     ) -> None:
         self.block = block
         self.places = places
         self.others = others
         self.added: dict[LeafName, Holding] = {} if added is None else added
+        self.origin = object() if origin is None else origin
         self._whole: dict[LeafName, Holding] | None = None
 
     def whole(self) -> dict[LeafName, Holding]:
@@ -120,7 +124,7 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
             others = {**others, leaf: holding}
         else:
             added = {**added, leaf: holding}
-        return CapturedByPlace(self.block, self.places, others, added)
+        return CapturedByPlace(self.block, self.places, others, added, origin=self.origin)
 
     def holds_by_place(self, name: str) -> bool:
         """True if a leaf of this name holds the event that ``block`` has of its trigger."""

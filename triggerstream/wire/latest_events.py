@@ -7,6 +7,7 @@ and captured events name triggers by their places in the columns (:mod:`triggers
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import TypeVar
 
 import msgspec
@@ -185,23 +186,28 @@ def pack_latest(state: SessionState) -> SessionState:
         seen=LazyLatest((block,)),
         digests=DigestsByPlace(block, others),
         tasks=tasks,
-        latest_captured=_marked(state.latest_captured, places.captured, changed),
+        latest_captured=_marked(state.latest_captured, places, changed),
     )
 
 
 _NOTHING: Mapping[TriggerName, Arrival] = {}
 
 
-def _marked(
-    marked: Marked, captured: list[CapturedByPlace], changed: Mapping[TriggerName, Arrival]
-) -> Marked:
-    """The marked triggers, of which those that ``captured`` marks now are no longer marked by name."""
+_origin_of = attrgetter("origin")
+
+
+def _marked(marked: Marked, places: _Places, changed: Mapping[TriggerName, Arrival]) -> Marked:
+    """The marked triggers, of which those that instances now hold by place are no longer marked by name."""
+    captured = places.captured
     if not captured:
         return frozenset(marked)
     if isinstance(marked, frozenset):
         names, new = marked, marked
     else:
         names, new = marked.names, marked.names & changed.keys()
+        # An instance may be a line now, or name what it captured: what it marked would be lost.
+        if not places.origins.issuperset(map(_origin_of, marked.captured)):
+            names = new = frozenset(marked)
     for one in captured:
         names -= {name for name in new if one.holds_by_place(name)}
     return MarkedTriggers(names, tuple(captured))
@@ -256,7 +262,8 @@ def _changed(block: LatestBlock, changed: Mapping[TriggerName, Arrival]) -> Late
 class _Places:
     """Writes what instances captured by places in ``block``, which has taken the place of ``old``.
 
-    ``changed`` are the events that came since. ``captured`` gets what is written by places.
+    ``changed`` are the events that came since. ``captured`` gets what is written by places, ``origins`` their
+    ``origin`` of before.
     """
 
     def __init__(
@@ -266,6 +273,7 @@ class _Places:
         self._block = block
         self._changed = changed
         self.captured: list[CapturedByPlace] = []
+        self.origins: set[object] = set()
 
     def packed(self, tasks: dict[TaskName, TaskRecord]) -> dict[TaskName, TaskRecord]:
         """Records with the instances that are in the head in the form in which they are stored."""
@@ -297,6 +305,8 @@ class _Places:
                 stored = self._by_place(named) or named
             if isinstance(stored, CapturedByPlace):
                 self.captured.append(stored)
+                if isinstance(captured, CapturedByPlace):
+                    self.origins.add(captured.origin)
             if stored is not captured:
                 found[number] = replace(instance, captured=stored)
         return instances | found if found else instances
