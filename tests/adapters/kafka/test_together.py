@@ -88,3 +88,28 @@ async def test_a_question_that_nobody_waits_for_is_given_up_at_the_end() -> None
             await together.of([1])
     await together.close()
     assert not ask.may_answer.is_set()
+
+
+async def test_all_who_wait_have_an_error_when_it_is_closed() -> None:
+    ask = Asked()
+    together = AskedTogether(ask)
+    first = asyncio.create_task(together.of([1]))
+    await ask.asked.wait()
+    second = asyncio.create_task(together.of([2]))
+    await asyncio.sleep(0)
+    await together.close()
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(first, second, return_exceptions=True)
+    assert [type(result) for result in results] == [LogError, LogError]
+    ask.may_answer.set()
+    assert await together.of([3]) == {3: 2}
+
+
+async def test_a_request_that_a_client_cancels_is_an_error_of_those_who_wait() -> None:
+    async def ask(_: Collection[int]) -> Mapping[int, int]:
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    async with asyncio.timeout(5):
+        with pytest.raises(LogError):
+            await AskedTogether(ask).of([1])

@@ -16,6 +16,7 @@ from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.records import STUCK_READ_S, read_chunks, reader_of
+from triggerstream.core.errors import LogError
 
 _FETCH_BYTES = 16 * 1024 * 1024
 """Bytes of one answer for all partitions together. A second one is under way while it is read."""
@@ -40,6 +41,12 @@ class _Reading:
         """Give it a chunk once it has taken the one before."""
         if not self.is_over:
             await self.chunks.put(chunk)
+
+    def fail(self, error: Exception) -> None:
+        """Give it an error in place of a chunk that it has not taken yet."""
+        if not self.is_over:
+            self.give_up()
+            self.chunks.put_nowait(error)
 
     def give_up(self) -> None:
         """Take no more chunks, so that nobody waits for their place."""
@@ -88,16 +95,23 @@ class ChangelogReader:
 
     async def _work(self) -> None:
         """Read what is asked for: what was asked for in the same moment at the same time."""
-        while True:
-            await asyncio.sleep(0)
-            readings = self._next()
-            if not readings:
-                return
-            try:
-                await self._read(readings)
-            except Exception as exc:  # noqa: BLE001 - each of those who wait has the error
-                for reading in readings.values():
-                    await reading.hand_over(exc)
+        readings: dict[TopicPartition, _Reading] = {}
+        try:
+            while True:
+                await asyncio.sleep(0)
+                readings = self._next()
+                if not readings:
+                    return
+                try:
+                    await self._read(readings)
+                except Exception as exc:  # noqa: BLE001 - each of those who wait has the error
+                    for reading in readings.values():
+                        await reading.hand_over(exc)
+        except BaseException:  # it is closed, or a client was cancelled: nobody else would read
+            for reading in (*readings.values(), *self._waiting):
+                reading.fail(LogError(f"{self._topic} is not read any more"))
+            self._waiting.clear()
+            raise
 
     def _next(self) -> dict[TopicPartition, _Reading]:
         """Those who wait, one for each partition; another one of the same partition waits longer."""
@@ -125,7 +139,7 @@ class ChangelogReader:
                         return
 
     async def close(self) -> None:
-        """Give up what nobody waits for any more, and close its connections."""
+        """Give up what is being read, and close its connections. Who waits for records has an error."""
         if self._working is not None:
             self._working.cancel()
             await asyncio.wait([self._working])

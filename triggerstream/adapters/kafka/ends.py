@@ -46,7 +46,7 @@ class PartitionEnds:
         return await self._together.of(places)
 
     async def close(self) -> None:
-        """Give up a question that nobody waits for any more, and close its connections."""
+        """Give up what is being asked, and close its connections. Who waits for an answer has an error."""
         await self._together.close()
 
     async def _ask(self, places: Collection[TopicPartition]) -> Mapping[TopicPartition, Ends]:

@@ -67,7 +67,7 @@ class SharedReads:
         return dict(zip(questions, answers, strict=True))
 
     async def close(self) -> None:
-        """Give up what nobody waits for any more, and close its connections."""
+        """Give up what is being asked and read, and close its connections. Who waits has an error."""
         await self.ends.close()
         await self.group_commits.close()
         await self.aborted_across.close()

@@ -7,8 +7,10 @@ question took most of the time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+from triggerstream.core.errors import LogError
 
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
@@ -38,24 +40,35 @@ class AskedTogether(Generic[_K, _V]):
         return await answer
 
     async def _ask_all(self) -> None:
-        while True:
-            await asyncio.sleep(0)  # those who ask in the same moment are asked for together
-            asked, self._waiting = self._waiting, []
-            if not asked:
-                return
-            try:
-                found = await self._ask(frozenset().union(*(keys for keys, _ in asked)))
-            except Exception as exc:  # noqa: BLE001 - each of those who wait has the error
-                for _, answer in asked:
-                    if not answer.done():
-                        answer.set_exception(exc)
-            else:
-                for keys, answer in asked:
-                    if not answer.done():
-                        answer.set_result({key: found[key] for key in keys if key in found})
+        asked: list[tuple[frozenset[_K], asyncio.Future[Mapping[_K, _V]]]] = []
+        try:
+            while True:
+                await asyncio.sleep(0)  # those who ask in the same moment are asked for together
+                asked, self._waiting = self._waiting, []
+                if not asked:
+                    return
+                try:
+                    found = await self._ask(frozenset().union(*(keys for keys, _ in asked)))
+                except Exception as exc:  # noqa: BLE001 - each of those who wait has the error
+                    _fail(asked, exc)
+                else:
+                    for keys, answer in asked:
+                        if not answer.done():
+                            answer.set_result({key: found[key] for key in keys if key in found})
+        except BaseException:  # it is closed, or a client was cancelled: nobody else would answer
+            _fail([*asked, *self._waiting], LogError("a question to the log was given up"))
+            self._waiting.clear()
+            raise
 
     async def close(self) -> None:
-        """Give up a question that nobody waits for any more, and close its connections."""
+        """Give up what is being asked, and close its connections. Who waits for an answer has an error."""
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.wait([self._asking])
+
+
+def _fail(asked: Iterable[tuple[object, asyncio.Future[Any]]], error: Exception) -> None:
+    """Give all who wait for an answer an error."""
+    for _, answer in asked:
+        if not answer.done():
+            answer.set_exception(error)
