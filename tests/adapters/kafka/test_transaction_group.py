@@ -341,7 +341,7 @@ async def test_a_question_about_a_partition_that_is_away_ends_with_who_asks(
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await assignment.group._settled([PARTITIONS])  # noqa: SLF001 - there is no such partition
-    assert [task for task in asyncio.all_tasks() if "AskedTogether" in repr(task)] == []
+    assert [task for task in asyncio.all_tasks() if "RequestBatcher" in repr(task)] == []
 
 
 async def test_without_a_spare_id_a_refused_record_is_the_error_of_all(assignment: Assignment) -> None:

@@ -9,7 +9,7 @@ from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.records import extents, stable_ends
-from triggerstream.adapters.kafka.together import AskedTogether
+from triggerstream.adapters.kafka.request_batcher import RequestBatcher
 from triggerstream.engine.partitioned.ports import HighWatermark
 
 _ENDS_S = 60.0
@@ -35,7 +35,7 @@ class PartitionEnds:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._together = AskedTogether(self._ask)
+        self._batcher = RequestBatcher(self._ask)
 
     async def of(self, places: Collection[TopicPartition]) -> Mapping[TopicPartition, Ends]:
         """The ends of ``places`` now: brokers are asked after this call, never before.
@@ -43,11 +43,11 @@ class PartitionEnds:
         Raises:
             LogError: they do not answer, or refuse.
         """
-        return await self._together.of(places)
+        return await self._batcher.answers(places)
 
     async def close(self) -> None:
         """Give up what is being asked, and close its connections. Who waits for an answer has an error."""
-        await self._together.close()
+        await self._batcher.close()
 
     async def _ask(self, places: Collection[TopicPartition]) -> Mapping[TopicPartition, Ends]:
         wanted = sorted(places)

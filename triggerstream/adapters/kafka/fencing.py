@@ -13,7 +13,7 @@ from aiokafka.client import AIOKafkaClient
 from triggerstream.adapters.kafka import transactional_ids
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.records import exists, extents, learn_leaders
-from triggerstream.adapters.kafka.together import AskedTogether
+from triggerstream.adapters.kafka.request_batcher import RequestBatcher
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.adapters.kafka.transactional_ids import InitialisedId
 from triggerstream.core.ids import AppId
@@ -42,7 +42,7 @@ class KafkaFencing:
         self._connection = connection
         self._app = app
         self._topics = Topics.of(app)
-        self._old_releases = AskedTogether(self._fence_old_releases)
+        self._old_releases = RequestBatcher(self._fence_old_releases)
         self._finishing = asyncio.Lock()
 
     async def initialise(self, ids: Collection[OwnerId], *, transaction_s: float) -> Sequence[InitialisedId]:
@@ -136,7 +136,7 @@ class KafkaFencing:
         Raises:
             LogError: it is unknown whether it is fenced.
         """
-        return (await self._old_releases.of([partition]))[partition]
+        return (await self._old_releases.answers([partition]))[partition]
 
     async def _fence_old_releases(self, partitions: Collection[int]) -> Mapping[int, OwnerId]:
         ids = {partition: OwnerId(f"{self._app}-{partition}") for partition in partitions}

@@ -157,7 +157,7 @@ class KafkaLedger:
 
     async def is_undone(self, position: int) -> bool:
         question = self._at(self._topics.changelog), position
-        undone = (await self._reads.aborted_across.of([question]))[question]
+        undone = (await self._reads.aborted_across.answers([question]))[question]
         if undone is not None:
             return undone
         async with aclosing(self._reads.changelogs.read(self._partition, position, position + 1)) as found:
@@ -171,7 +171,7 @@ class KafkaLedger:
 
     async def _group_commit(self) -> OffsetAndMetadata | None:
         log = self._at(self._topics.events)
-        return (await self._reads.group_commits.of([log])).get(log)
+        return (await self._reads.group_commits.answers([log])).get(log)
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         async with aclosing(self._reads.changelogs.read(self._partition, begin, end)) as found:

@@ -1,4 +1,4 @@
-"""Questions that the partitions of a process ask together, and their changelogs, which they read together."""
+"""Reads for all partitions of a process, with shared clients: ends, group offsets, aborts, changelogs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.ends import PartitionEnds
 from triggerstream.adapters.kafka.group import group_commits
 from triggerstream.adapters.kafka.records import STUCK_READ_S
-from triggerstream.adapters.kafka.together import AskedTogether
+from triggerstream.adapters.kafka.request_batcher import RequestBatcher
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.adapters.kafka.transaction_ends import is_aborted_across
 from triggerstream.core.ids import AppId
@@ -40,8 +40,8 @@ class SharedReads:
         self._connection = connection
         self._app = app
         self.ends = PartitionEnds(connection)
-        self.group_commits = AskedTogether(self._group_commits)
-        self.aborted_across = AskedTogether(self._aborted_across)
+        self.group_commits = RequestBatcher(self._group_commits)
+        self.aborted_across = RequestBatcher(self._aborted_across)
         self.changelogs = ChangelogReader(connection, Topics.of(app).changelog, stuck_s=stuck_s)
 
     async def _group_commits(

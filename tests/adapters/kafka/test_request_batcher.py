@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 import pytest
 
-from triggerstream.adapters.kafka.together import AskedTogether
+from triggerstream.adapters.kafka.request_batcher import RequestBatcher
 from triggerstream.core.errors import LogError
 
 
@@ -33,18 +33,18 @@ class Asked:
 async def test_questions_of_one_moment_are_one_request() -> None:
     ask = Asked()
     ask.may_answer.set()
-    together = AskedTogether(ask)
-    answers = await asyncio.gather(*(together.of([number]) for number in range(200)))
+    batcher = RequestBatcher(ask)
+    answers = await asyncio.gather(*(batcher.answers([number]) for number in range(200)))
     assert answers == [{number: 1} for number in range(200)]
     assert ask.requests == [set(range(200))]
 
 
 async def test_a_question_that_comes_during_a_request_is_asked_after_it() -> None:
     ask = Asked()
-    together = AskedTogether(ask)
-    first = asyncio.create_task(together.of([1]))
+    batcher = RequestBatcher(ask)
+    first = asyncio.create_task(batcher.answers([1]))
     await ask.asked.wait()
-    late = asyncio.create_task(together.of([1, 2]))
+    late = asyncio.create_task(batcher.answers([1, 2]))
     await asyncio.sleep(0)
     ask.may_answer.set()
     assert await first == {1: 1}
@@ -55,24 +55,24 @@ async def test_a_question_that_comes_during_a_request_is_asked_after_it() -> Non
 async def test_what_has_no_answer_is_left_out() -> None:
     ask = Asked()
     ask.may_answer.set()
-    assert await AskedTogether(ask).of([-1, 3]) == {3: 1}
+    assert await RequestBatcher(ask).answers([-1, 3]) == {3: 1}
 
 
 async def test_an_error_is_that_of_all_who_asked_and_the_next_question_is_asked_again() -> None:
     ask = Asked()
     ask.error = LogError("away")
     ask.may_answer.set()
-    together = AskedTogether(ask)
-    results = await asyncio.gather(*(together.of([n]) for n in range(3)), return_exceptions=True)
+    batcher = RequestBatcher(ask)
+    results = await asyncio.gather(*(batcher.answers([n]) for n in range(3)), return_exceptions=True)
     assert results == [ask.error] * 3
     ask.error = None
-    assert await together.of([1]) == {1: 2}
+    assert await batcher.answers([1]) == {1: 2}
 
 
 async def test_the_others_have_their_answers_if_one_who_asked_gives_up() -> None:
     ask = Asked()
-    together = AskedTogether(ask)
-    one, other = (asyncio.create_task(together.of([number])) for number in (1, 2))
+    batcher = RequestBatcher(ask)
+    one, other = (asyncio.create_task(batcher.answers([number])) for number in (1, 2))
     await ask.asked.wait()
     one.cancel()
     ask.may_answer.set()
@@ -82,27 +82,27 @@ async def test_the_others_have_their_answers_if_one_who_asked_gives_up() -> None
 
 async def test_a_question_that_nobody_waits_for_is_given_up_at_the_end() -> None:
     ask = Asked()
-    together = AskedTogether(ask)
+    batcher = RequestBatcher(ask)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await together.of([1])
-    await together.close()
+            await batcher.answers([1])
+    await batcher.close()
     assert not ask.may_answer.is_set()
 
 
 async def test_all_who_wait_have_an_error_when_it_is_closed() -> None:
     ask = Asked()
-    together = AskedTogether(ask)
-    first = asyncio.create_task(together.of([1]))
+    batcher = RequestBatcher(ask)
+    first = asyncio.create_task(batcher.answers([1]))
     await ask.asked.wait()
-    second = asyncio.create_task(together.of([2]))
+    second = asyncio.create_task(batcher.answers([2]))
     await asyncio.sleep(0)
-    await together.close()
+    await batcher.close()
     async with asyncio.timeout(5):
         results = await asyncio.gather(first, second, return_exceptions=True)
     assert [type(result) for result in results] == [LogError, LogError]
     ask.may_answer.set()
-    assert await together.of([3]) == {3: 2}
+    assert await batcher.answers([3]) == {3: 2}
 
 
 async def test_a_request_that_a_client_cancels_is_an_error_of_those_who_wait() -> None:
@@ -112,4 +112,4 @@ async def test_a_request_that_a_client_cancels_is_an_error_of_those_who_wait() -
 
     async with asyncio.timeout(5):
         with pytest.raises(LogError):
-            await AskedTogether(ask).of([1])
+            await RequestBatcher(ask).answers([1])
