@@ -216,6 +216,28 @@ def test_an_event_that_resolved_instances_captured_counts_for_their_bound_once_n
     assert list(partition.state("s").tasks[TaskName("t")].resolved) == [1]
 
 
+def test_resolved_instances_that_are_stored_without_names_count_with_them() -> None:
+    """They are longer than their stored form, and new events leave the earlier ones to them alone."""
+    names: list[str] = [f"module{n}Received" for n in range(60)]
+    tasks: JsonObject = {f"t{n}": {"after": [*names], "run": "m.t"} for n in range(12)}
+
+    def log_within(bounds: JsonObject) -> Log:
+        log = Log({"$bounds": bounds, **tasks})
+        for name in names:
+            log.fire(name)
+        for task in tasks:
+            log.tell(Finished(command=command(task=task), instance=InstanceId(f"{task}#0"), result=None))
+        return log
+
+    stored = log_within({}).folded().states[SessionId("s")].state
+    alone, once_alone = resolved_sizes(states.decode(stored), SIZES)
+    log = log_within({"resolvedBytes": alone + (once_alone - alone) // 3})
+    for name in names:
+        log.fire(name)
+    partition = assert_the_same_in_any_batches(log.records, Random(1))
+    assert sum(len(record.resolved) for record in partition.state("s").tasks.values()) < len(tasks)
+
+
 TIMED_BOUNDS: list[JsonObject] = [
     {"stateBytes": 1_500},
     {"stateBytes": 2_100},

@@ -46,7 +46,7 @@ class SizedSession:
         self.length = length
         size = length if known is None else state.size_at_most(known, length)
         self.room = bounds.state_bytes - size
-        self.resolved_room = bounds.resolved_bytes - length
+        self.resolved_room = bounds.resolved_bytes - size
         self.changed = False
         self.entries: dict[tuple[TaskName, int], bytes | None] = {}
         if known is not None and known.config != rules.current.offset:
