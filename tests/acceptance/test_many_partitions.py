@@ -43,7 +43,7 @@ async def test_the_connections_of_a_worker_do_not_grow_with_its_partitions(
 
 @pytest.mark.faults
 @pytest.mark.timeout(MINUTES * 60 + 120)
-async def test_what_waits_in_many_partitions_is_folded_by_one_process_on_a_busy_machine(
+async def test_a_backlog_in_many_partitions_is_folded_by_one_process_on_a_busy_machine(
     start_kafka: Callable[..., KafkaServer], kafka_app: AppId, tmp_path: Path
 ) -> None:
     connection = Connection(bootstrap=start_kafka().bootstrap)

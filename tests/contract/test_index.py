@@ -147,7 +147,7 @@ def test_one_that_was_not_closed_is_not_resumed(opened: Open) -> None:
     assert not opened().resume("1"), "the one that was resumed was never closed"
 
 
-def test_one_that_was_closed_before_it_was_needed_can_still_be_resumed(opened: Open) -> None:
+def test_an_index_that_was_closed_before_it_was_needed_can_still_be_resumed(opened: Open) -> None:
     index = opened()
     index.resume("1")
     put(index, a="x")

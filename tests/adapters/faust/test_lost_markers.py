@@ -366,7 +366,7 @@ async def in_log(app: Stage) -> dict[str, list[bytes | None]]:
     return found
 
 
-async def test_two_may_end_the_transactions_of_one_former_owner_at_once(
+async def test_two_owners_may_end_the_transactions_of_one_former_owner_at_once(
     app: Stage, takers: tuple[Taker, Taker]
 ) -> None:
     first, second = takers
@@ -377,7 +377,7 @@ async def test_two_may_end_the_transactions_of_one_former_owner_at_once(
     assert await in_log(app) == {app.topics.changelog: [b"0"], app.topics.commands: [b"0"]}
 
 
-async def test_who_claimed_later_ends_nothing_before_the_one_that_claimed_earlier(
+async def test_the_later_claimant_ends_nothing_before_the_earlier_one(
     app: Stage, takers: tuple[Taker, Taker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would have asked whether anything is under way before the other one begins, and undo it then."""
@@ -404,7 +404,7 @@ async def test_who_claimed_later_ends_nothing_before_the_one_that_claimed_earlie
     assert await in_log(app) == {app.topics.changelog: [b"0"], app.topics.commands: [b"0"]}
 
 
-async def test_who_fences_an_owner_undoes_nothing_that_another_one_is_about_to_commit(
+async def test_a_fence_undoes_nothing_that_another_owner_is_about_to_commit(
     app: Stage, takers: tuple[Taker, Taker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = takers

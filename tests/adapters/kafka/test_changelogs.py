@@ -75,7 +75,7 @@ async def test_partitions_of_one_moment_share_a_consumer_and_each_has_its_own_re
     assert len(consumers) == 1
 
 
-async def test_a_partition_that_is_read_again_from_its_beginning_waits_for_nobody_who_has_left(
+async def test_a_partition_that_is_read_again_does_not_wait_for_a_caller_that_has_left(
     connection: Connection, topics: Topics, producer: AIOKafkaProducer, consumers: list[AIOKafkaConsumer]
 ) -> None:
     await fill(producer, topics)
@@ -123,7 +123,7 @@ async def test_a_reader_that_is_slow_holds_up_little_more_than_a_fetch(
     assert len(first) + sum(rest) == ENTRIES
 
 
-async def test_who_gives_up_leaves_no_consumer_behind(
+async def test_a_caller_that_gives_up_leaves_no_consumer_behind(
     connection: Connection, topics: Topics, producer: AIOKafkaProducer
 ) -> None:
     await fill(producer, topics)

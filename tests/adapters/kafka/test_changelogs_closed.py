@@ -20,7 +20,7 @@ async def read(reader: ChangelogReader, partition: int) -> None:
 
 
 @pytest.mark.parametrize("is_cancelled_inside", [False, True])
-async def test_all_who_wait_have_an_error(
+async def test_all_callers_that_wait_get_the_error(
     monkeypatch: pytest.MonkeyPatch, *, is_cancelled_inside: bool
 ) -> None:
     opened, goes_on = asyncio.Event(), asyncio.Event()

@@ -189,7 +189,7 @@ async def _holder(connection: Connection, own: InitialisedId) -> AIOKafkaProduce
 
 
 @pytest.mark.parametrize("condition", ["idle", "in a transaction", "after a transaction"])
-async def test_who_has_an_id_may_abort_and_initialise_it_again(
+async def test_an_owner_may_abort_and_initialise_its_id_again(
     connection: Connection, kafka_app: AppId, topics: Topics, condition: str
 ) -> None:
     fencing = KafkaFencing(connection, kafka_app)
@@ -218,7 +218,7 @@ async def test_who_has_an_id_may_abort_and_initialise_it_again(
 
 
 @pytest.mark.parametrize("condition", ["idle", "in a transaction"])
-async def test_who_was_fenced_cannot_initialise_its_id_again_by_its_own_epoch(
+async def test_a_fenced_owner_cannot_initialise_its_id_again_with_its_epoch(
     connection: Connection, kafka_app: AppId, topics: Topics, condition: str
 ) -> None:
     """Why an id may be spare again, although nobody may lift the fence of another owner."""

@@ -52,13 +52,13 @@ async def test_a_question_that_comes_during_a_request_is_asked_after_it() -> Non
     assert ask.requests == [{1}, {1, 2}]
 
 
-async def test_what_has_no_answer_is_left_out() -> None:
+async def test_a_key_without_an_answer_is_left_out() -> None:
     ask = Asked()
     ask.may_answer.set()
     assert await RequestBatcher(ask).answers([-1, 3]) == {3: 1}
 
 
-async def test_an_error_is_that_of_all_who_asked_and_the_next_question_is_asked_again() -> None:
+async def test_an_error_is_raised_for_all_callers_and_the_next_question_is_asked_again() -> None:
     ask = Asked()
     ask.error = LogError("away")
     ask.may_answer.set()
@@ -69,7 +69,7 @@ async def test_an_error_is_that_of_all_who_asked_and_the_next_question_is_asked_
     assert await batcher.answers([1]) == {1: 2}
 
 
-async def test_the_others_have_their_answers_if_one_who_asked_gives_up() -> None:
+async def test_the_others_get_their_answers_if_one_caller_gives_up() -> None:
     ask = Asked()
     batcher = RequestBatcher(ask)
     one, other = (asyncio.create_task(batcher.answers([number])) for number in (1, 2))
@@ -90,7 +90,7 @@ async def test_a_question_that_nobody_waits_for_is_given_up_at_the_end() -> None
     assert not ask.may_answer.is_set()
 
 
-async def test_all_who_wait_have_an_error_when_it_is_closed() -> None:
+async def test_all_callers_get_an_error_when_it_is_closed() -> None:
     ask = Asked()
     batcher = RequestBatcher(ask)
     first = asyncio.create_task(batcher.answers([1]))
@@ -105,7 +105,7 @@ async def test_all_who_wait_have_an_error_when_it_is_closed() -> None:
     assert await batcher.answers([3]) == {3: 2}
 
 
-async def test_a_request_that_a_client_cancels_is_an_error_of_those_who_wait() -> None:
+async def test_a_request_that_a_client_cancels_is_an_error_of_all_callers() -> None:
     async def ask(_: Collection[int]) -> Mapping[int, int]:
         await asyncio.sleep(0)
         raise asyncio.CancelledError

@@ -229,7 +229,9 @@ async def test_an_id_is_spare_again_once_the_transaction_that_was_given_up_is_ab
     assert await assignment.committed() == wanted
 
 
-async def test_who_waits_without_a_spare_id_goes_on_once_one_is_spare_again(assignment: Assignment) -> None:
+async def test_checkpoints_that_wait_without_a_spare_id_go_on_once_an_id_is_spare_again(
+    assignment: Assignment,
+) -> None:
     await assignment.start(slow_s=0.3)
     (*others, last), assignment.group._spare.ids = assignment.group._spare.ids, deque()  # noqa: SLF001 - all are used
     assignment.hold(1)
@@ -333,7 +335,7 @@ async def test_a_group_offset_alone_is_no_answer_of_a_broker(assignment: Assignm
     assert await group_offsets(assignment.connection, worker_group(assignment.app), [place]) == {place: 7}
 
 
-async def test_a_question_about_a_partition_that_is_away_ends_with_who_asks(
+async def test_a_question_about_a_partition_that_is_away_ends_with_its_caller(
     assignment: Assignment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await assignment.start()

@@ -333,7 +333,7 @@ async def test_two_may_fence_one_owner_whose_partitions_they_share(cluster: Clus
     assert cluster.unreleased() == {*first.ids, *second.ids}
 
 
-async def test_of_two_that_share_the_partitions_of_one_owner_the_later_one_knows_the_earlier_one(
+async def test_the_later_of_two_that_share_a_former_owners_partitions_knows_the_earlier_one(
     cluster: Cluster,
 ) -> None:
     former, first, second = (cluster.process() for _ in range(3))

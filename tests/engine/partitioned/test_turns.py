@@ -145,7 +145,7 @@ async def test_turns_that_nobody_hurries_keep_their_distance() -> None:
     assert min(after - before for before, after in pairwise(begun)) > 0.99 * SPACING_S
 
 
-async def test_what_comes_shortly_before_a_turn_is_due_begins_it_and_the_next_is_due_no_sooner() -> None:
+async def test_a_checkpoint_shortly_before_a_turn_is_due_begins_it_and_the_next_is_due_no_sooner() -> None:
     """Of 100 events a second the second of two need not wait, and there are no more turns for it."""
     members = Members(TransactionTurns(spacing_s=NEVER))
     members.out.set()
