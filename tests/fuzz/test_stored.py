@@ -23,10 +23,14 @@ from triggerstream.wire import (
 )
 
 EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
-STATE_NAMES = ("open", "resolved", "removed", "captured", "kept", "seen", "digests", "waitsFrom", "version")
+STATE_NAMES = (
+    *("open", "resolved", "removed", "captured", "kept", "seen", "digests", "waitsFrom", "version"),
+    *("sent", "decided"),
+)
 LINE_NAMES = (
     *("openLines", "seenLines", "keptLines", "numbers", "offsets", "triggers", "bytes", "status", "captured"),
     *("noted", "sent", "number", "offset", "waitsFrom", "next", "count", "capturedAt", "positionLines"),
+    "retired",
 )
 COMMAND_NAMES = ("kind", "id", "instance", "task", "kwargs", "causes", "expires", "decided", "offset")
 
@@ -92,6 +96,12 @@ def _states_with_lines() -> tuple[bytes, ...]:
         many.fire(f"other{n}", {"n": n}, id=f"id{n}")
     many.fire("other3", {"n": 3})
     found.append(state.encode(many.state or SessionState()))
+    past = Story({"t": {"after": [], "andEvery": "a", "run": "r"}})
+    for _ in range(40):
+        past.fire("a")
+    for number in range(12):
+        past.finished(f"t#{number}")
+    found.append(state.encode(past.state or SessionState()))
     return tuple(found)
 
 

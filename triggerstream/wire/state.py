@@ -29,6 +29,7 @@ from triggerstream.wire.blocks import encode_value
 from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.json import as_object, loads
 from triggerstream.wire.retired import encode as encode_retired
+from triggerstream.wire.shared_sent import find_shared, shared_bytes, without_shared
 from triggerstream.wire.state_reader import StateReader
 from triggerstream.wire.stored_state import Lines, StoredRecord, StoredState
 from triggerstream.wire.upcasts import upcast
@@ -124,9 +125,14 @@ def _first_place(arrivals: EarlierEvents) -> int:
 
 
 def size_at_most(state: SessionState, length: int) -> int:
-    """At least the :meth:`EncodedSizes.state` of a packed state whose bytes have ``length``."""
+    """At least the size of a packed state whose bytes have ``length``, if each part stands by itself.
+
+    It is no less than :meth:`EncodedSizes.state`, and than the sizes of its resolved instances together.
+    """
     size = length + latest_events.most_in_head(state)
     for record in state.tasks.values():
+        inline = record.open if isinstance(record.open, dict) else record.open.changed
+        size += shared_bytes([*record.resolved.values(), *inline.values()])
         if not isinstance(record.open, dict):
             for block in record.open.blocks:
                 leaves = [*block.captured, *block.noted]
@@ -150,7 +156,7 @@ def encode_packed(state: SessionState) -> bytes:
     Raises:
         DecodeError: a value in it is not JSON.
     """
-    head = encode_value(_head(state))
+    head = encode_value(_head(state, shares=True))
     pieces: list[bytes] = [head, b"\n"]
     if not isinstance(state.seen, dict):
         pieces += latest_events.pieces_of(state.seen)
@@ -181,8 +187,8 @@ def _blocks(state: SessionState) -> Iterator[Block[Any, Any]]:
             yield from values.blocks
 
 
-def _head(state: SessionState) -> StoredState:
-    """The head of a packed state."""
+def _head(state: SessionState, *, shares: bool = False) -> StoredState:
+    """The head of a packed state. ``shares``: what instances of a task have alike is stored once."""
     stored: Callable[[Iterable[Instance]], list[Instance]] = list
     if not isinstance(state.seen, dict):
         stored = latest_events.stored_instances
@@ -215,6 +221,10 @@ def _head(state: SessionState) -> StoredState:
         timeouts=state.timeouts,
         holds=state.holds,
     )
+    if shares:
+        for one in head.tasks.values():
+            if len(one.open) + len(one.resolved) > 1:
+                _share(one)
     if isinstance(state.positions, list):
         head.positions = state.positions
     else:
@@ -229,6 +239,12 @@ def _head(state: SessionState) -> StoredState:
         else:
             head.kept_lines[name] = blocks.length_of_kept(arrivals)
     return head
+
+
+def _share(record: StoredRecord) -> None:
+    record.sent = shared = find_shared((*record.resolved, *record.open))
+    record.open = without_shared(record.open, shared)
+    record.resolved = without_shared(record.resolved, shared)
 
 
 def _stored_lines(record: TaskRecord, instances: OpenInstances, resolved: list[Instance]) -> StoredRecord:

@@ -86,6 +86,10 @@ class StateReader:
                 raise DecodeError(f"/tasks/{name[:80]}/retired: {where}")
             if record.open_lines:
                 self._read_blocks(name, record, read)
+            if record.sent is not None:
+                for instance in (*record.open, *record.resolved):
+                    if instance.sent is None and instance.decided_us is not None:
+                        instance.sent = record.sent
             for instance in record.open:
                 self._read_instance(name, read, instance)
                 read.open[instance.number] = instance

@@ -54,7 +54,8 @@ class InstanceColumns(Struct, omit_defaults=True):
 class StoredRecord(Struct, omit_defaults=True, rename={"open_lines": "openLines"}):
     """A task's instances, each group by number. ``open_lines``: those of the open ones that are lines.
 
-    ``retired`` has the numbers of those that have entries of their own, as ranges.
+    ``retired`` has the numbers of those that have entries of their own, as ranges. ``sent``: that of the
+    decided ones in ``open`` and ``resolved`` that have none.
     """
 
     next: Count
@@ -64,6 +65,7 @@ class StoredRecord(Struct, omit_defaults=True, rename={"open_lines": "openLines"
     open_lines: list[InstanceColumns] = []
     retired: tuple[tuple[Count, Count], ...] = ()
     undecided: bool = False
+    sent: Sent | None = None
 
 
 class StoredState(
