@@ -30,8 +30,7 @@ from triggerstream.core.placement import partition_of
 IDLE_S = 60.0
 LATENCY_S = 30
 WARM_UP_S = 10
-"""Load before that is measured: connections are made, the broker and Python's caches are cold, and each pause
-of a start would be the 99th percentile of the whole run."""
+"""Load before the measurement, in which connections are made and caches filled."""
 EVENTS_A_SECOND = 100
 MANY_EVENTS_A_SECOND = 1_000
 _SLOWEST = 3

@@ -174,7 +174,7 @@ def run() -> list[Row]:
 
 
 def _rounds(*measures: Callable[[int], float]) -> list[list[float]]:
-    """What each measure gave, in turns."""
+    """The results of each measure, taken in turns."""
     times: list[list[float]] = [[] for _ in measures]
     for at in range(1, ROUNDS + 1):
         gc.collect()

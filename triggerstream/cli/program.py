@@ -65,7 +65,7 @@ class Program(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            # Not left to click, which would leave what is still to be written to Python's exit.
+            # click would leave the unwritten output in the buffer, and Python's exit would fail to write it.
             discard_output()
             return 0
 

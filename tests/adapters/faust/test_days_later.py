@@ -162,7 +162,7 @@ async def test_an_owner_that_brokers_have_forgotten_is_fenced_by_the_next_one(st
         await zombie.commit(change(b"before"))
         (claim,) = (await owners.current()).values()
         async with stage.connection.client() as client:
-            while await transactional_ids._described(client, claim.id) is not None:  # noqa: ASYNC110, SLF001 - a broker
+            while await transactional_ids._describe(client, claim.id) is not None:  # noqa: ASYNC110, SLF001 - a broker
                 await asyncio.sleep(0.2)
         present = await owner()
         assert claim.id not in await owners.current()

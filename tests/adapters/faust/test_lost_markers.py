@@ -382,7 +382,7 @@ async def test_the_later_claimant_ends_nothing_before_the_earlier_one(
 ) -> None:
     """It would have asked whether anything is under way before the other one begins, and undo it then."""
     first, second = takers
-    end, initialise, begun = transactional_ids._end, transactional_ids.initialise, asyncio.Event()  # noqa: SLF001
+    end, initialise, begun = transactional_ids._end_transaction, transactional_ids.initialise, asyncio.Event()  # noqa: SLF001
 
     async def late(client: AIOKafkaClient, owner: InitialisedId, *, commit: bool) -> None:
         begun.set()
@@ -397,7 +397,7 @@ async def test_the_later_claimant_ends_nothing_before_the_earlier_one(
 
     for taker in takers:
         await taker.fence()
-    monkeypatch.setattr(transactional_ids, "_end", late)
+    monkeypatch.setattr(transactional_ids, "_end_transaction", late)
     monkeypatch.setattr(transactional_ids, "initialise", held)
     ending = asyncio.create_task(second.end(commit=False), name="second")
     await asyncio.gather(first.end(commit=True), ending)
@@ -408,14 +408,14 @@ async def test_a_fence_undoes_nothing_that_another_owner_is_about_to_commit(
     app: Stage, takers: tuple[Taker, Taker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = takers
-    end, begun, gate = transactional_ids._end, asyncio.Event(), asyncio.Event()  # noqa: SLF001 - between two requests
+    end, begun, gate = transactional_ids._end_transaction, asyncio.Event(), asyncio.Event()  # noqa: SLF001 - between two requests
 
     async def late(client: AIOKafkaClient, owner: InitialisedId, *, commit: bool) -> None:
         begun.set()
         await gate.wait()
         await end(client, owner, commit=commit)
 
-    monkeypatch.setattr(transactional_ids, "_end", late)
+    monkeypatch.setattr(transactional_ids, "_end_transaction", late)
     await first.fence()
     ending = asyncio.create_task(first.end(commit=True))
     await begun.wait()

@@ -221,7 +221,7 @@ async def test_an_owner_may_abort_and_initialise_its_id_again(
 async def test_a_fenced_owner_cannot_initialise_its_id_again_with_its_epoch(
     connection: Connection, kafka_app: AppId, topics: Topics, condition: str
 ) -> None:
-    """Why an id may be spare again, although nobody may lift the fence of another owner."""
+    """An id may be spare again, although this must not lift the fence of another owner."""
     fencing = KafkaFencing(connection, kafka_app)
     (own,) = await fencing.initialise([owner_id()], transaction_s=60)
     owner = await _holder(connection, own)

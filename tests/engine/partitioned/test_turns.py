@@ -146,7 +146,7 @@ async def test_turns_that_nobody_hurries_keep_their_distance() -> None:
 
 
 async def test_a_checkpoint_shortly_before_a_turn_is_due_begins_it_and_the_next_is_due_no_sooner() -> None:
-    """Of 100 events a second the second of two need not wait, and there are no more turns for it."""
+    """At 100 events a second, the second of two events need not wait, and there are no more turns."""
     members = Members(TransactionTurns(spacing_s=NEVER))
     members.out.set()
     members.join("a")

@@ -210,13 +210,13 @@ async def test_indexes_rest_between_two_of_them_and_not_only_after_the_last(
             return False
 
     rests = list[float]()
-    rest = index._Resting.rest  # noqa: SLF001 - what the test is about
+    rest = index._Pacer.rest  # noqa: SLF001 - what the test is about
 
-    async def counted(self: index._Resting, seconds: float) -> None:
+    async def counted(self: index._Pacer, seconds: float) -> None:
         rests.append(seconds)
         await rest(self, seconds)
 
-    monkeypatch.setattr(index._Resting, "rest", counted)  # noqa: SLF001
+    monkeypatch.setattr(index._Pacer, "rest", counted)  # noqa: SLF001
     indexers = [(Slow(MemoryIndex(), lambda: RULES), MemoryStates()) for _ in range(100)]
     task = asyncio.create_task(index.keep(lambda: indexers))
     await eventually(lambda: len(worked) >= 10)

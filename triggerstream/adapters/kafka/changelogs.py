@@ -29,7 +29,7 @@ Chunk = tuple[list[Any], int]
 
 @dataclass(slots=True, eq=False)
 class _Reading:
-    """Who reads ``place`` from ``position`` to before ``end``, and the next chunk for it, or the error."""
+    """A read of ``place`` from ``position`` to before ``end``. ``chunks``: the next one, or an error."""
 
     place: TopicPartition
     position: int
@@ -38,27 +38,28 @@ class _Reading:
     is_over: bool = False
 
     async def hand_over(self, chunk: Chunk | Exception) -> None:
-        """Give it a chunk once it has taken the one before."""
+        """Put ``chunk`` into the queue once the caller has taken the one before."""
         if not self.is_over:
             await self.chunks.put(chunk)
 
     def fail(self, error: Exception) -> None:
-        """Give it an error in place of a chunk that it has not taken yet."""
+        """Replace the chunk that the caller has not taken yet by an error."""
         if not self.is_over:
             self.give_up()
             self.chunks.put_nowait(error)
 
     def give_up(self) -> None:
-        """Take no more chunks, so that nobody waits for their place."""
+        """Drop the chunks: the caller has left, and the reader must not wait for room in the queue."""
         self.is_over = True
         while not self.chunks.empty():
             self.chunks.get_nowait()
 
 
 class ChangelogReader:
-    """Reads committed records of ``topic``. Partitions that are asked for meanwhile are read together next.
+    """Reads committed records of ``topic``. Reads that are asked for during others share the next consumer.
 
-    A partition that does not move for ``stuck_s`` after the others are read is the error of all that wait.
+    If a partition makes no progress for ``stuck_s`` after the others are read, every caller that still waits
+    gets the error.
     """
 
     def __init__(self, connection: Connection, topic: str, *, stuck_s: float = STUCK_READ_S) -> None:
@@ -94,7 +95,7 @@ class ChangelogReader:
             reading.give_up()
 
     async def _work(self) -> None:
-        """Read what is asked for: what was asked for in the same moment at the same time."""
+        """Serve the waiting reads, those of the same moment with one consumer."""
         readings: dict[TopicPartition, _Reading] = {}
         try:
             while True:
@@ -104,17 +105,17 @@ class ChangelogReader:
                     return
                 try:
                     await self._read(readings)
-                except Exception as exc:  # noqa: BLE001 - each of those who wait has the error
+                except Exception as exc:  # noqa: BLE001 - raised for each caller
                     for reading in readings.values():
                         await reading.hand_over(exc)
-        except BaseException:  # it is closed, or a client was cancelled: nobody else would read
+        except BaseException:  # closed, or a client was cancelled: callers would wait for ever
             for reading in (*readings.values(), *self._waiting):
                 reading.fail(LogError(f"{self._topic} is not read any more"))
             self._waiting.clear()
             raise
 
     def _next(self) -> dict[TopicPartition, _Reading]:
-        """Those who wait, one for each partition; another one of the same partition waits longer."""
+        """The waiting reads, one for each partition; a second one of a partition waits longer."""
         readings: dict[TopicPartition, _Reading] = {}
         left = []
         for reading in self._waiting:
@@ -139,7 +140,7 @@ class ChangelogReader:
                         return
 
     async def close(self) -> None:
-        """Give up what is being read, and close its connections. Who waits for records has an error."""
+        """Give up the reads under way, and close the connections. Callers that wait get a LogError."""
         if self._working is not None:
             self._working.cancel()
             await asyncio.wait([self._working])

@@ -12,7 +12,7 @@ from aiokafka.client import AIOKafkaClient
 
 from triggerstream.adapters.kafka import transactional_ids
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
-from triggerstream.adapters.kafka.records import exists, extents, learn_leaders
+from triggerstream.adapters.kafka.records import extents, learn_leaders, partition_exists
 from triggerstream.adapters.kafka.request_batcher import RequestBatcher
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.adapters.kafka.transactional_ids import InitialisedId
@@ -27,10 +27,10 @@ FENCE_S = 60.0
 _RETRY_S = 0.005
 _LONGEST_RETRY_S = 0.02
 _ASK_S = 5.0
-"""Time for the questions themselves, where it is asked for a short while whether all can be read."""
+"""Time for the requests of ``readable``, in addition to the time for which it repeats them."""
 _EARLIER_S = 10.0
-"""Time for others that have claimed partitions of a former owner before: their transactions have this limit,
-so one that has died meanwhile can end nothing more."""
+"""How long an owner waits for those with an earlier claim on a former owner's partitions. Their transactions
+have this time limit, so one that has died meanwhile ends nothing any more."""
 _PARALLEL = 32
 """Requests under way: each may hold its connection for as long as a transaction takes to end."""
 
@@ -55,7 +55,7 @@ class KafkaFencing:
             translate_errors("transactional ids cannot be initialised", timeout_s=FENCE_S),
             self._connection.client() as client,
         ):
-            return await _all(
+            return await _gather(
                 transactional_ids.initialise(client, id_, transaction_s=transaction_s) for id_ in ids
             )
 
@@ -74,8 +74,8 @@ class KafkaFencing:
         ):
             return await transactional_ids.renew(client, own, transaction_s=transaction_s)
 
-    async def keep(self, own: Sequence[InitialisedId], place: TopicPartition) -> None:
-        """Have brokers remember ``own``, which none of this process's transactions uses now.
+    async def keep_alive(self, own: Sequence[InitialisedId], place: TopicPartition) -> None:
+        """Have brokers remember ``own``, which no transaction of this process uses now.
 
         Raises:
             LogError: it is unknown whether they do, and whether a request is under way.
@@ -85,11 +85,11 @@ class KafkaFencing:
             self._connection.client() as client,
         ):
             for one in own:
-                await transactional_ids.keep(client, one, place)
+                await transactional_ids.keep_alive(client, one, place)
 
     async def fence(self, ids: Collection[OwnerId]) -> None:
         async with self._fencing() as client:
-            await _all(transactional_ids.fence(client, id_) for id_ in ids)
+            await _gather(transactional_ids.fence(client, id_) for id_ in ids)
 
     async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:
         places = [place for number in partitions for place in own_places(self._topics, number)]
@@ -113,7 +113,7 @@ class KafkaFencing:
         ):
             await learn_leaders(reader, places)
             # A claim from before the topics were made again may name more than they have now.
-            places = [place for place in places if exists(reader, place)]
+            places = [place for place in places if partition_exists(reader, place)]
             ends = await extents(self._connection, places) if places else {}
             while places:
                 stable = await reader.end_offsets(places)
@@ -140,9 +140,9 @@ class KafkaFencing:
 
     async def _fence_old_releases(self, partitions: Collection[int]) -> Mapping[int, OwnerId]:
         ids = {partition: OwnerId(f"{self._app}-{partition}") for partition in partitions}
-        async with self._fencing() as client:  # whoever has them may have initialised them again
+        async with self._fencing() as client:  # not `fence`: an old release may initialise its id again
             time_s = transactional_ids.FENCED_S
-            await _all(
+            await _gather(
                 transactional_ids.initialise(client, id_, transaction_s=time_s) for id_ in ids.values()
             )
         return ids
@@ -160,10 +160,10 @@ class KafkaFencing:
     ) -> None:
         """End what ``former`` have open in ``places``, with a transaction without records for each of them.
 
-        Others that have claimed partitions of them before end these first.
+        Owners with an earlier claim on their partitions end these first.
 
         Raises:
-            FencedError: another process has undone it meanwhile.
+            FencedError: another process has aborted it meanwhile.
             LogError: it is unknown whether it has succeeded.
         """
         async with (
@@ -173,7 +173,7 @@ class KafkaFencing:
         ):
             for owner in former:
                 await self.readable(owner.earlier, within_s=_EARLIER_S)
-                await transactional_ids.end_lost(client, owner.id, places, commit=commit)
+                await transactional_ids.end_lost_transaction(client, owner.id, places, commit=commit)
 
 
 def own_places(topics: Topics, partition: int) -> list[TopicPartition]:
@@ -183,8 +183,8 @@ def own_places(topics: Topics, partition: int) -> list[TopicPartition]:
     ]
 
 
-async def _all(requests: Iterable[Awaitable[_T]]) -> list[_T]:
-    """The answers to ``requests``, of which not too many are under way at once."""
+async def _gather(requests: Iterable[Awaitable[_T]]) -> list[_T]:
+    """The answers to ``requests``, at most ``_PARALLEL`` of which are under way at once."""
     limit = asyncio.Semaphore(_PARALLEL)
 
     async def one(request: Awaitable[_T]) -> _T:

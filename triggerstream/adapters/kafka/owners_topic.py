@@ -33,7 +33,8 @@ class KafkaOwnersTopic:
     """A :class:`triggerstream.engine.partitioned.claims.OwnersTopic`, with one idempotent producer.
 
     ``topic_id``: the id that the cluster gave to the topic, as it was found (empty: not known). ``others``:
-    those of the topics whose offsets the claims protect. A producer is not used again after a failure.
+    by name, the ids of the topics whose offsets the claims protect. A producer is not used again after a
+    failure.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class KafkaOwnersTopic:
             self._connection.client() as client,
         ):
             found = (await describe(client, [name, *self._others])).topics
-        # First: the repair of the others concerns the owners topic, too.
+        # Checked first, because the repair of these topics makes the owners topic again, too.
         refuse_made_again(found, self._others, repair=advice.rebuild(address_of(self._connection, self._app)))
         if name not in found or found[name].id != self._topic_id:
             raise LogError(

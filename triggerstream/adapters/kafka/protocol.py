@@ -243,7 +243,7 @@ DESCRIBE_TRANSACTIONS = _message(
         _TAGS,
     ),
 )
-"""DescribeTransactions, of Kafka 3.0 and later. Whoever may write under an id may ask."""
+"""DescribeTransactions, of Kafka 3.0 and later. The right to write under an id suffices for it."""
 
 DESCRIBE_PRODUCERS = _message(
     61,

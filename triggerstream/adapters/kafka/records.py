@@ -49,7 +49,7 @@ async def extents(
 
 
 async def learn_leaders(consumer: AIOKafkaConsumer, places: Sequence[TopicPartition]) -> None:
-    """Have ``consumer`` know the leaders of ``places`` before it asks them, as far as there are any.
+    """Have ``consumer`` look up the leaders of ``places`` in advance; a place may have none.
 
     aiokafka waits 0.1 s for each topic of which it knows nothing.
     """
@@ -58,7 +58,7 @@ async def learn_leaders(consumer: AIOKafkaConsumer, places: Sequence[TopicPartit
         await known
 
 
-def exists(consumer: AIOKafkaConsumer, place: TopicPartition) -> bool:
+def partition_exists(consumer: AIOKafkaConsumer, place: TopicPartition) -> bool:
     """False if ``consumer`` has learned the leaders of the topic, and the topic has no such partition."""
     known = consumer._client.cluster.partitions_for_topic(place.topic)  # noqa: SLF001 - nothing public
     return not known or place.partition in known

@@ -74,7 +74,7 @@ class SpareIds:
             # known whether the request is still under way, so the ids are not used any more.
             kept, self.ids = self.ids, deque()
             with suppress(LogError):
-                await self._fencing.keep(list(kept), self._place)
+                await self._fencing.keep_alive(list(kept), self._place)
                 self.ids.extend(kept)
 
     async def _abort(self, former: InitialisedId) -> None:

@@ -44,8 +44,8 @@ _UNKNOWN = 105
 """TRANSACTIONAL_ID_NOT_FOUND: nobody has initialised it, or not for 7 days."""
 _IDLE = frozenset({"Empty", "CompleteCommit", "CompleteAbort"})
 FENCED_S = 10.007
-"""The time limit of transactions that a fenced id gets. Only ``end_lost`` begins one, which has no records.
-No owner has the same for its own ids: so it also says that an id is fenced."""
+"""The time limit of transactions that a fenced id gets. Only ``end_lost_transaction`` begins one,
+which has no records. No owner has the same limit for its own ids, so it also marks an id as fenced."""
 _AGAIN = (
     ConcurrentTransactions,
     CoordinatorLoadInProgressError,
@@ -61,7 +61,7 @@ _AGAIN = (
 class InitialisedId:
     """A transactional id, with the producer id and epoch that its initialisation has given to this process.
 
-    Whoever initialises it later fences this process.
+    A later initialisation by another process fences this one.
     """
 
     id: OwnerId
@@ -70,7 +70,7 @@ class InitialisedId:
 
 
 async def initialise(client: AIOKafkaClient, id_: OwnerId, *, transaction_s: float) -> InitialisedId:
-    """Initialise ``id_``, which fences whoever has it; what it has open is aborted when this returns.
+    """Initialise ``id_``, which fences its present holder; its open transaction is aborted when this returns.
 
     Its transactions may take ``transaction_s``.
 
@@ -84,7 +84,7 @@ async def initialise(client: AIOKafkaClient, id_: OwnerId, *, transaction_s: flo
 
 
 async def renew(client: AIOKafkaClient, own: InitialisedId, *, transaction_s: float) -> InitialisedId | None:
-    """Abort what ``own`` has open, and initialise it again unless another process has done so meanwhile.
+    """Abort the open transaction of ``own``, and initialise it again unless another process has done so.
 
     The coordinator compares the epoch for both, so this lifts no fence. None if it cannot be used again: the
     brokers are older than Kafka 3.8, and might take a late record of the transaction into the next one. It
@@ -98,7 +98,7 @@ async def renew(client: AIOKafkaClient, own: InitialisedId, *, transaction_s: fl
         await initialise(client, own.id, transaction_s=transaction_s)
         return None
     with suppress(InvalidTxnState):  # the coordinator has not heard of a transaction yet
-        await _end(client, own, commit=False)
+        await _end_transaction(client, own, commit=False)
     call = Call(
         RENEW_PRODUCER_ID,
         transactional_id=own.id,
@@ -114,28 +114,27 @@ async def renew(client: AIOKafkaClient, own: InitialisedId, *, transaction_s: fl
 async def fence(client: AIOKafkaClient, id_: OwnerId) -> None:
     """Fence the former owner that has ``id_``; what it has open is aborted when this returns.
 
-    Where another process has fenced it already, this waits until nothing is under way, and initialises
-    nothing: the other one may be about to commit what brokers have lost, and that would be aborted.
+    If another process has fenced it already, this only waits until no transaction is under way. Another
+    initialisation would abort a lost transaction that the other process is about to commit.
 
     Raises:
         KafkaError: the coordinator refuses.
     """
-    while (found := await _described(client, id_)) is not None and found.timeout_s == FENCED_S:
+    while (found := await _describe(client, id_)) is not None and found.timeout_s == FENCED_S:
         if found.is_idle:
             return
         await asyncio.sleep(_LONGEST_RETRY_S)
     await initialise(client, id_, transaction_s=FENCED_S)
 
 
-async def end_lost(
+async def end_lost_transaction(
     client: AIOKafkaClient, former: OwnerId, places: Sequence[TopicPartition], *, commit: bool
 ) -> None:
     """End what the fenced owner ``former`` has open in ``places``, with a transaction without records.
 
-    Several processes may do so at once, each in partitions of its own: one after the other initialises the
-    id, which excludes the others until its transaction has ended. Their next request is refused, and they
-    begin again. Only who initialises it in the moment between two requests of another one undoes what that
-    one is about to commit.
+    Several processes may do so at once, each in partitions of its own. Each initialises the id, which
+    excludes the others until its transaction has ended: their next request is refused, and they begin again.
+    One case is left: who initialises the id between two requests of another process aborts its transaction.
 
     Raises:
         ProducerFenced: another process has done that.
@@ -147,13 +146,13 @@ async def end_lost(
         try:
             await _add(client, mine, places)
         except ProducerFenced:
-            await asyncio.sleep(_RETRY_S)  # another one was faster, and nothing of this one is open
+            await asyncio.sleep(_RETRY_S)  # another process was faster; nothing of this one is open
         else:
-            await _end(client, mine, commit=commit)
+            await _end_transaction(client, mine, commit=commit)
             return
 
 
-async def keep(client: AIOKafkaClient, own: InitialisedId, place: TopicPartition) -> None:
+async def keep_alive(client: AIOKafkaClient, own: InitialisedId, place: TopicPartition) -> None:
     """Have the coordinator remember ``own``, by a transaction without records, which it then aborts.
 
     Raises:
@@ -161,19 +160,19 @@ async def keep(client: AIOKafkaClient, own: InitialisedId, place: TopicPartition
         KafkaError: the coordinator refuses.
     """
     await _add(client, own, [place])
-    await _end(client, own, commit=False)
+    await _end_transaction(client, own, commit=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Description:
-    """What a coordinator knows of a transactional id. ``is_idle``: it has nothing to end."""
+    """A coordinator's description of a transactional id. ``is_idle``: no transaction is open."""
 
     timeout_s: float
     is_idle: bool
 
 
-async def _described(client: AIOKafkaClient, id_: OwnerId) -> _Description | None:
-    """What its coordinator knows of ``id_``; None if nothing."""
+async def _describe(client: AIOKafkaClient, id_: OwnerId) -> _Description | None:
+    """The description of ``id_`` by its coordinator; None if it does not know the id."""
     call = Call(DESCRIBE_TRANSACTIONS, transactional_ids=[id_], tags={})
     answer = await _ask(client, id_, call)
     ((code, _id, state, timeout_ms, *_),) = answer.transactions
@@ -190,7 +189,7 @@ async def _add(client: AIOKafkaClient, owner: InitialisedId, places: Sequence[To
     await _ask(client, owner.id, add)
 
 
-async def _end(client: AIOKafkaClient, owner: InitialisedId, *, commit: bool) -> None:
+async def _end_transaction(client: AIOKafkaClient, owner: InitialisedId, *, commit: bool) -> None:
     await _ask(client, owner.id, Call(EndTxnRequest_v0, **_fields(owner), transaction_result=commit))
 
 
@@ -205,7 +204,7 @@ def _fields(owner: InitialisedId) -> dict[str, object]:
 async def _can_renew(client: AIOKafkaClient, id_: OwnerId) -> bool:
     """True if the coordinator of ``id_`` knows the request."""
     node = await _coordinator(client, id_)
-    connection = client._conns[(node, ConnectionGroup.COORDINATION)]  # noqa: SLF001 - nothing public tells
+    connection = client._conns[(node, ConnectionGroup.COORDINATION)]  # noqa: SLF001 - nothing public
     _, newest = connection._versions.get(RENEW_PRODUCER_ID.API_KEY, (0, 0))  # noqa: SLF001 - nothing public
     return bool(newest >= RENEW_PRODUCER_ID.API_VERSION)
 
@@ -258,7 +257,7 @@ def _raise_error(answer: Response, id_: OwnerId) -> None:
         codes = [code for _topic, partitions in answer.errors for _partition, code in partitions if code]
     if _FENCED in codes:
         raise ProducerFenced
-    # Where one partition is refused, the others are only said not to have been attempted.
+    # If one partition is refused, the others have the error OperationNotAttempted, which says nothing.
     for code in sorted(codes, key=lambda code: code == OperationNotAttempted.errno):
         if code:
             raise for_code(code)(id_)

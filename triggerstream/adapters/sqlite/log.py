@@ -25,7 +25,7 @@ _PRODUCER_CHECKPOINT_PAGES = 32_768
 """256 MiB. The engine moves the write-ahead log into the database; a producer only where no engine runs."""
 
 
-class _Own:
+class _ThreadConnection:
     """The connection of a thread in one process. It is closed when it is deleted, as when the thread ends."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -54,7 +54,7 @@ class SqliteLog:
         self._wake = WakeSignal(self._file)
         self._listeners: list[Callable[[], None]] = []
         self._local = threading.local()
-        self._inherited: list[_Own] = []
+        self._inherited: list[_ThreadConnection] = []
         self._waiting: list[tuple[Sequence[NewRecord], asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="triggerstream-log")
@@ -120,7 +120,7 @@ class SqliteLog:
         self._wake.send()
 
     def _connection(self) -> sqlite3.Connection:
-        known: _Own | None = getattr(self._local, "own", None)
+        known: _ThreadConnection | None = getattr(self._local, "own", None)
         if known is not None:
             if known.pid == os.getpid():
                 return known.connection
@@ -128,7 +128,7 @@ class SqliteLog:
         connection = connect(self._file, create=self._create)
         connection.execute(f"PRAGMA wal_autocheckpoint = {_PRODUCER_CHECKPOINT_PAGES}")
         connection.execute("PRAGMA busy_timeout = 0")  # transaction() waits by itself
-        self._local.own = _Own(connection)
+        self._local.own = _ThreadConnection(connection)
         return connection
 
     async def close(self) -> None:
@@ -141,7 +141,7 @@ class SqliteLog:
         self._wake.close()
 
     def _disconnect(self) -> None:
-        known: _Own | None = getattr(self._local, "own", None)
+        known: _ThreadConnection | None = getattr(self._local, "own", None)
         if known is not None and known.pid == os.getpid():
             known.close()
             del self._local.own

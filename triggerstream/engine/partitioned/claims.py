@@ -55,9 +55,9 @@ owner can be read at once; another partition that its claim names may have an ow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerOwner:
-    """A fenced owner. ``earlier``: its partitions that others have claimed before this assignment.
+    """A fenced owner. ``earlier``: its partitions that other owners have claimed before this assignment.
 
-    These end first what brokers have lost of it: its id can have one transaction at a time.
+    Those owners first end lost transactions in ``earlier``: an id can have one transaction at a time.
     """
 
     id: OwnerId

@@ -58,7 +58,7 @@ class BatchesInFlight:
     to_fold: deque[TakenBatch] = field(default_factory=deque)
     """Batches that are not folded yet, or not wholly, because what is folded has too many bytes."""
     waiting: list[FoldedPart] = field(default_factory=list)
-    """What is folded and in no transaction yet."""
+    """Folded parts that no transaction has taken yet."""
     _bytes: int = 0
     """The bytes of what is folded and not durable yet."""
     _coming: deque[int] = field(default_factory=deque)
@@ -91,13 +91,13 @@ class BatchesInFlight:
         self.waiting.append(part)
 
     def is_full(self) -> bool:
-        """True if no further batch may be taken or folded, and what waits is no small number of events."""
+        """True if no further batch may be taken or folded, and many events wait to be committed."""
         if self.has_room() and not self.to_fold:
             return False
         return self._bytes >= PART_BYTES or sum(one.checkpoint.records for one in self.waiting) >= FULL_EVENTS
 
     def take_waiting(self) -> list[FoldedPart]:
-        """What the next transaction takes: the first that waits, and more up to ``TRANSACTION_BYTES``."""
+        """The parts for the next transaction: the first that waits, and more up to ``TRANSACTION_BYTES``."""
         waiting = self.waiting
         count = size = 0
         for part in waiting:

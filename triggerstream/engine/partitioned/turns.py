@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 GATHER_S = 0.001
 """How long a turn waits for other partitions: the few records of a fetch are handed over within that time."""
 SPACING_S = 0.02
-"""The time that each turn counts for: so many of them as fit into a second begin in the long run, no more.
-With less, each of 100 events a second has a transaction of its own, which takes 5 to 15 ms; twice the time
-only makes events wait."""
+"""The time that each turn counts for: in the long run, at most ``1 / SPACING_S`` turns a second begin. With
+less, each of 100 events a second has a transaction of its own, which takes 5 to 15 ms; twice the time only
+makes events wait."""
 EARLY = 0.5
 """The part of the spacing by which a turn may begin earlier, because something has just come: of two events
 in one spacing, the second need not wait. The next turn is due as if it had not begun earlier."""
@@ -79,12 +79,12 @@ class TransactionTurns:
             self._end(turn)
 
     def add(self) -> None:
-        """Note that a partition which may wait for its turn has something more to commit."""
+        """Note that a partition that waits for its turn, or will, has something more to commit."""
         if self._waiting:
             self._set_due(self._soonest())
 
     def _soonest(self) -> float:
-        """When the next turn begins for something that has just come."""
+        """Time of the loop's clock at which a turn may begin for a checkpoint that has just come."""
         soon = self._now() + self.gather_s
         return soon if soon >= self._next - EARLY * self.spacing_s else self._next
 

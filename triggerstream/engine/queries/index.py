@@ -243,7 +243,7 @@ async def ended(task: asyncio.Task[None]) -> None:
 
 async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> None:
     """Run indexers until cancelled. Together they take no more than their share of the time."""
-    resting, behind = _Resting(), RecurringLines(logger)
+    pacer, behind = _Pacer(), RecurringLines(logger)
     while True:
         worked, rested = 0.0, False
         for indexer, source in list(following()):
@@ -253,20 +253,20 @@ async def keep(following: Callable[[], Iterable[tuple[Indexer, States]]]) -> Non
             except TriggerstreamError as exc:
                 behind.write("index of sessions is behind", extra={"reason": str(exc)})
             worked += time.thread_time() - begun
-            # Not only after the last one: a worker with hundreds of partitions would do nothing else before.
+            # Not only after the last one: with hundreds of indexes, the event loop would do nothing else.
             if worked >= SLICE_S:
-                await resting.rest(worked)
+                await pacer.rest(worked)
                 worked, rested = 0.0, True
             else:
                 await asyncio.sleep(0)
         if worked > SLICE_S / 2:
-            await resting.rest(worked)
+            await pacer.rest(worked)
         elif not rested:
             await asyncio.sleep(_IDLE_S)
 
 
-class _Resting:
-    """Leaves the event loop to other work after each slice, longer the more of it there is."""
+class _Pacer:
+    """Leaves the event loop to other work after each slice: the busier the process, the longer."""
 
     def __init__(self) -> None:
         self._at, self._spent = time.monotonic(), time.thread_time()
