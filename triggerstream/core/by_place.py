@@ -69,7 +69,7 @@ Digests: TypeAlias = dict[TriggerName, bytes] | DigestsByPlace
 
 
 def with_digests(digests: Digests, name: TriggerName, value: bytes) -> Digests:
-    """The digests with others for one trigger."""
+    """A copy of ``digests`` in which ``name`` has ``value``."""
     if isinstance(digests, dict):
         return {**digests, name: value}
     return DigestsByPlace(digests.block, {**digests.others, name: value})
@@ -79,7 +79,7 @@ def with_digests(digests: Digests, name: TriggerName, value: bytes) -> Digests:
 
 
 class CapturedByPlace(Mapping[LeafName, Holding]):
-    """What the leaves of an instance hold: the events of ``block`` at ``places``, in its order.
+    """The events that the leaves of an instance hold: those of ``block`` at ``places``, in its order.
 
     ``others`` has the leaves at ``places`` that hold another event of their trigger, ``added`` those that
     took one since, and have no place. ``origin`` is the same object for all that were made from one by
@@ -105,7 +105,7 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
         self._whole: dict[LeafName, Holding] | None = None
 
     def whole(self) -> dict[LeafName, Holding]:
-        """All of it, as an instance has it that captured few events."""
+        """All leaves with their events, as a dict."""
         if self._whole is None:
             keys, refs = self.block.keys, self.block.refs
             whole: dict[LeafName, Holding] = {}
@@ -118,7 +118,7 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
         return self._whole
 
     def with_holding(self, leaf: LeafName, holding: Holding) -> CapturedByPlace:
-        """The same, but for what one leaf holds."""
+        """A copy in which ``leaf`` holds ``holding``."""
         others, added = self.others, self.added
         if self.place_of(leaf) is not None:
             others = {**others, leaf: holding}
@@ -136,7 +136,7 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
         return None if at is None or not is_among(at, self.places) else at
 
     def beside_latest(self, seen: LatestEvents) -> Iterator[tuple[TriggerName, Ref]]:
-        """The events that the leaves hold, but for those that ``seen`` has in ``block``."""
+        """The events that the leaves hold, except those that ``seen`` has in ``block``."""
         if not isinstance(seen, LazyLatest) or seen.blocks[0] is not self.block or seen.gone:
             yield from captured_refs(self.whole())
             return
@@ -164,11 +164,11 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
         return self.whole().keys()
 
     def values(self) -> ValuesView[Holding]:
-        """What they hold."""
+        """The events of the leaves."""
         return self.whole().values()
 
     def items(self) -> ItemsView[LeafName, Holding]:
-        """Both."""
+        """Leaves and their events."""
         return self.whole().items()
 
     def __repr__(self) -> str:
@@ -178,8 +178,8 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
 def with_holding(
     captured: Mapping[LeafName, Holding], leaf: LeafName, holding: Holding
 ) -> Mapping[LeafName, Holding]:
-    """Captured events with what one leaf holds now."""
-    # First, for most are dicts, and to find out that a dict is no `Mapping` of a class takes longer.
+    """A copy of captured events in which ``leaf`` holds ``holding``."""
+    # Most are dicts, and for these the first test is faster than `isinstance` with a `Mapping`.
     if not isinstance(captured, dict) and isinstance(captured, CapturedByPlace):
         return captured.with_holding(leaf, holding)
     return {**captured, leaf: holding}
@@ -196,7 +196,7 @@ def whole(captured: Mapping[LeafName, Holding]) -> dict[LeafName, Holding]:
 
 
 class MarkedTriggers(AbstractSet[TriggerName]):
-    """Triggers: ``names``, and those of which ``captured`` hold the event by its place.
+    """A set of triggers: ``names``, and those whose event ``captured`` holds by its place.
 
     ``unmarked`` are triggers that ``captured`` may have, but that do not belong to the set.
     """
@@ -223,7 +223,7 @@ class MarkedTriggers(AbstractSet[TriggerName]):
         return False
 
     def union(self, names: Iterable[TriggerName]) -> MarkedTriggers:
-        """The same with further ones."""
+        """This set and ``names``."""
         return MarkedTriggers(self.names.union(names), self.captured, self.unmarked)
 
     def issuperset(self, names: Iterable[Any]) -> bool:
@@ -231,7 +231,7 @@ class MarkedTriggers(AbstractSet[TriggerName]):
         return all(name in self for name in names)
 
     def without(self, name: TriggerName) -> MarkedTriggers:
-        """The same without one."""
+        """This set without ``name``."""
         return MarkedTriggers(self.names - {name}, self.captured, self.unmarked | {name})
 
     def __iter__(self) -> Iterator[TriggerName]:
@@ -254,12 +254,12 @@ Marked: TypeAlias = frozenset[TriggerName] | MarkedTriggers
 
 
 def mark(marked: Marked, name: TriggerName) -> Marked:
-    """The marked triggers with a further one."""
+    """``marked`` and ``name``."""
     if isinstance(marked, frozenset):
         return marked if name in marked else marked.union((name,))
     return MarkedTriggers(marked.names.union((name,)), marked.captured, marked.unmarked)
 
 
 def unmark(marked: Marked, name: TriggerName) -> Marked:
-    """The marked triggers without one."""
+    """``marked`` without ``name``."""
     return marked - {name} if isinstance(marked, frozenset) else marked.without(name)

@@ -158,7 +158,7 @@ def decode_column(decoder: msgspec.json.Decoder[T], column: bytes) -> T:
 
 
 def pack_latest(state: SessionState) -> SessionState:
-    """The same state with its latest events, of which there are many, in a block; perhaps ``state`` itself.
+    """``state`` with its many latest events in a block; ``state`` itself if nothing has to change.
 
     Digests and captured events name the triggers by their places.
     """
@@ -229,7 +229,7 @@ def _split_digests(
 
 
 def _new(seen: LatestEvents) -> LatestBlock:
-    """A block of events that are in none yet."""
+    """A block of events that are in no block yet."""
     arrivals = [*seen.values()]
     names, offsets = _encoder.encode([*seen]), _encoder.encode([arrival.offset for arrival in arrivals])
     return _Latest(names, offsets, b"", (blocks.encode_lines(arrivals),), len(arrivals))
@@ -325,7 +325,7 @@ def read_latest(columns: SeenColumns, lines: Lines) -> LazyLatest:
 
 
 def read_captured(instance: Instance, seen: LatestEvents) -> CapturedByPlace:
-    """What an instance in the head captured, which is stored by places.
+    """The captured events of an instance in the head, which are stored by places.
 
     Raises:
         DecodeError: these are not places of the latest events, or do not have its other leaves.

@@ -47,6 +47,6 @@ def read_timeline(columns: PositionLines, lines: Lines) -> TimelineLines:
     """A timeline that is stored as lines.
 
     Raises:
-        DecodeError: so many bytes are not there.
+        DecodeError: fewer bytes are left than the columns say.
     """
     return _Timeline(lines.take(columns.bytes, "/positionLines"), columns.count)
