@@ -26,6 +26,7 @@ FENCE_S = 60.0
 """Maximum time for a fence: a coordinator ends a transaction in all its partitions before it answers."""
 _RETRY_S = 0.005
 _LONGEST_RETRY_S = 0.02
+"""First and longest pause between two requests of ``readable``."""
 _ASK_S = 5.0
 """Time for the requests of ``readable``, in addition to the time for which it repeats them."""
 _EARLIER_S = 10.0
