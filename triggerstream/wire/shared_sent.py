@@ -1,4 +1,4 @@
-"""What several commands of a task were made of, stored once in the task's record.
+"""The content that several commands of a task share (``sent``), stored once in the task's record.
 
 Instances that were decided under one file have the same ``sent``: some hundred bytes, most of them the hash
 of the file. It stands in the record, and those that have the same leave it out.
