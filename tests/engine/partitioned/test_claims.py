@@ -395,6 +395,17 @@ async def test_what_cannot_be_read_yet_is_below_the_end_and_its_claim_is_not_rel
     assert cluster.unreleased() == set(next_.ids)
 
 
+async def test_claims_stay_if_brokers_do_not_say_what_can_be_read_at_a_release(cluster: Cluster) -> None:
+    former, owner = cluster.process(), cluster.process()
+    await former.take(0, 1)
+    away = cluster.partitions.pop(1)
+    await former.release()
+    assert cluster.unreleased() == set(former.ids)
+    cluster.partitions[1] = away
+    await owner.take(0, 1)
+    assert cluster.unreleased() == set(owner.ids)
+
+
 async def test_a_former_owner_with_a_partition_that_is_away_does_not_hold_up_the_others(
     cluster: Cluster,
 ) -> None:
