@@ -36,7 +36,7 @@ async def topics(connection: Connection, kafka_app: AppId) -> Topics:
 
 def all_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a partition that does not exist look as if it was only away: nobody answers for it."""
-    monkeypatch.setattr(fencing, "exists", lambda _reader, _place: True)
+    monkeypatch.setattr(fencing, "partition_exists", lambda _reader, _place: True)
 
 
 async def read_all(connection: Connection, topic: str) -> list[ConsumerRecord]:

@@ -28,6 +28,7 @@ from triggerstream.core.reoffering import Reoffering
 from triggerstream.core.slots import captured_refs, take
 from triggerstream.core.state import WAITING, Status
 from triggerstream.core.tasks import UnlessFrom
+from triggerstream.core.triggering import FiringTriggers
 from triggerstream.core.where import evaluation
 
 Fold = fold._Fold  # noqa: SLF001 - what is replaced is private
@@ -43,7 +44,7 @@ def every_trigger_the_long_way(offer_list: Function) -> Function:
 
 
 def slowly(fault: Fault) -> Fault:
-    return beside(fault, (Fold, "_offer_list"), every_trigger_the_long_way)
+    return beside(fault, (FiringTriggers, "_offer_list"), every_trigger_the_long_way)
 
 
 # ---- name ---------------------------------------------------------------------------------------
@@ -274,7 +275,7 @@ def makes_first(self: Any, task: Any, offset: int) -> None:
         self._judge(task, self._create(task, record, made_by=offset))
 
 
-@replaces((Fold, "_offer"))
+@replaces((FiringTriggers, "_offer"))
 def trigger_alone_uses(offer: Function) -> Function:
     def wrong(self: Any, use: Any, arrival: Any, previous: Any) -> None:
         offer(self, use, arrival, previous)
@@ -284,7 +285,7 @@ def trigger_alone_uses(offer: Function) -> Function:
     return wrong
 
 
-@replaces((Fold, "_offer"))
+@replaces((FiringTriggers, "_offer"))
 def unless_alone_begins(offer: Function) -> Function:
     def wrong(self: Any, use: Any, arrival: Any, previous: Any) -> None:
         offer(self, use, arrival, previous)
@@ -312,7 +313,7 @@ def no_memory_of_matches(remember: Function) -> Function:
     return lambda self, use, previous, after, unless: None
 
 
-@replaces((Fold, "_offer"))
+@replaces((FiringTriggers, "_offer"))
 def memory_without_and_every(offer: Function) -> Function:
     def wrong(self: Any, use: Any, arrival: Any, previous: Any) -> None:
         if use.task.every is None:
@@ -435,13 +436,13 @@ def takes_more(status: Status) -> Make:
 
 
 @slowly
-@replaces((Fold, "_offer"))
+@replaces((FiringTriggers, "_offer"))
 def delayed_takes_more(offer: Function) -> Function:
     return takes_more(Status.DELAYED)(offer)
 
 
 @slowly
-@replaces((Fold, "_offer"))
+@replaces((FiringTriggers, "_offer"))
 def decided_takes_more(offer: Function) -> Function:
     return takes_more(Status.SCHEDULED)(offer)
 

@@ -29,6 +29,7 @@ from triggerstream.core.slots import captured_refs, of_met_leaves
 from triggerstream.core.state import Status
 from triggerstream.core.tasks import Repeat
 from triggerstream.core.timers import DueOf
+from triggerstream.core.triggering import FiringTriggers
 
 Fold = fold._Fold  # noqa: SLF001 - what is replaced is private
 
@@ -321,7 +322,7 @@ debounce_holds_first = Fault(
 )
 
 
-@replaces((Fold, "_offer"))
+@replaces((FiringTriggers, "_offer"))
 def debounced_accepts_nothing(offer: Function) -> Function:
     def wrong(self: Any, use: Any, arrival: Any, previous: Any) -> None:
         task = use.task
