@@ -108,6 +108,16 @@ def test_an_instance_of_old_that_was_decided_without_any_keeps_others_from_shari
     assert read_again(story.state) == whole(story.state)
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_the_order_of_such_an_instance_among_the_others_does_not_matter(number: int) -> None:
+    for change in ({"sent": None}, {"decided_us": None}):
+        story = decided(TASK, times=3)
+        assert story.state is not None
+        for field, value in change.items():
+            setattr(story.state.tasks[T].open[number], field, value)
+        assert read_again(story.state) == whole(story.state)
+
+
 def test_bounds_in_bytes_count_each_with_its_own() -> None:
     many = decided(TASK, times=9, finished=8).state
     assert many is not None

@@ -15,17 +15,22 @@ from triggerstream.wire.blocks import encode_value
 
 
 def find_shared(instances: Iterable[Instance]) -> Sent | None:
-    """The first ``sent`` that another one of ``instances`` has, too; None if they all differ."""
+    """The first ``sent`` that another one of ``instances`` has, too; None if they all differ.
+
+    None also if one of them was decided without any, as in old states, or has one without a decision: it
+    would be read as an instance that has left its own out, or lose it.
+    """
+    shared: Sent | None = None
     known: list[Sent] = []
     for instance in instances:
         sent = instance.sent
-        if sent is not None:
+        if (sent is None) is not (instance.decided_us is None):
+            return None
+        if sent is not None and shared is None:
             if any(_is_same(one, sent) for one in known):
-                return sent
+                shared = sent
             known.append(sent)
-        elif instance.decided_us is not None:
-            return None  # it would be read as one that has left its own out
-    return None
+    return shared
 
 
 def without_shared(instances: list[Instance], shared: Sent | None) -> list[Instance]:
