@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import signal
@@ -36,6 +37,22 @@ async def dead(app: Stage, failpoint: str) -> None:
     assert await app.start(failpoint=failpoint).ended() == -signal.SIGKILL
 
 
+async def dead_in_a_checkpoint(app: Stage, point: str, *, first: int) -> int:
+    """The same at the second time at a point, with events of sessions from ``first`` on; the next session.
+
+    All that waits may be one checkpoint, so more is fired until it is dead.
+    """
+    await app.fire(range(first, first + 50))
+    dying = app.start(failpoint=f"{point}:2")
+    next_ = first + 50
+    while dying.running():
+        await app.fire(range(next_, next_ + 5))
+        next_ += 5
+        await asyncio.sleep(0.2)
+    assert await dying.ended() == -signal.SIGKILL
+    return next_
+
+
 async def exact(app: Stage, *, sessions: int) -> None:
     """Have a worker fold what is left: each of the sessions has its command."""
     worker = app.start()
@@ -48,10 +65,10 @@ async def exact(app: Stage, *, sessions: int) -> None:
 @pytest.mark.timeout(900)
 async def test_deaths_within_checkpoints_lose_and_invent_nothing(app: Stage) -> None:
     await app.prepare()
-    for number, point in enumerate(CHECKPOINT):
-        await app.fire(range(100 * number, 100 * number + 100))
-        await dead(app, f"{point}:2")
-    await exact(app, sessions=100 * len(CHECKPOINT))
+    sessions = 0
+    for point in CHECKPOINT:
+        sessions = await dead_in_a_checkpoint(app, point, first=sessions)
+    await exact(app, sessions=sessions)
 
 
 async def test_deaths_within_releases_lose_and_invent_nothing(app: Stage) -> None:
@@ -90,9 +107,8 @@ async def test_deaths_within_take_overs_lose_and_invent_nothing(app: Stage) -> N
 @pytest.mark.parametrize("point", CHECKPOINT)
 async def test_death_within_a_checkpoint_loses_and_invents_nothing(app: Stage, point: str) -> None:
     await app.prepare()
-    await app.fire(range(500))
-    await dead(app, f"{point}:2")
-    await exact(app, sessions=500)
+    sessions = await dead_in_a_checkpoint(app, point, first=0)
+    await exact(app, sessions=sessions)
 
 
 @pytest.mark.faults
