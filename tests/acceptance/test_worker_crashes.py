@@ -147,6 +147,7 @@ async def test_death_at_random_moments_loses_and_invents_nothing(app: Stage) -> 
         await worker.ready()
     worker.kill()
     last = app.start()
+    await last.ready()  # all may have been committed before the death
     await app.settled()
     await last.drained()
     await app.exact()

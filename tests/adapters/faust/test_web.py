@@ -91,7 +91,8 @@ def _answer(request: Request) -> tuple[int, Any]:
         with urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
             return answer.status, json.load(answer)
     except HTTPError as exc:
-        return exc.code, json.load(exc)
+        with exc:
+            return exc.code, json.load(exc)
 
 
 class _Stay(HTTPRedirectHandler):
