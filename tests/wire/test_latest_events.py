@@ -174,6 +174,7 @@ def test_states_are_folded_the_same_however_often_they_are_read(number: int) -> 
     tasks: JsonObject = {
         "t": {"after": [*names[:22]], "run": "r"},
         "u": {"after": [*names[5:40:2]], "andEvery": names[9], "unless": [names[1]], "run": "r"},
+        "v": {"after": [*names[:18]], "repeat": {"every": "1s", "max": 40}, "run": "r"},
     }
     plain, lazy = Story(tasks), Story(tasks)
     for n in range(160):
@@ -183,7 +184,7 @@ def test_states_are_folded_the_same_however_often_they_are_read(number: int) -> 
             if closes:
                 story.close()
             else:
-                story.fire(name, {"n": n}, id=key or None)
+                story.fire(name, {"n": n}, id=key or None, at=n)
         if random.random() < 0.6:
             read(lazy)
         elif random.random() < 0.5 and lazy.state is not None:
