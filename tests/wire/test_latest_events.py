@@ -257,6 +257,19 @@ def test_places_that_are_not_there_are_refused(change: Callable[[Head, list[byte
         state.decode(b"\n".join([json.dumps(fields).encode(), *lines, b""]))
 
 
+@pytest.mark.parametrize("count", [0, 19, 21, 10**6, 2**62])
+def test_a_wrong_count_of_triggers_is_refused(count: int) -> None:
+    """Without an attempt to make so many digests."""
+    story = Story({"t": {"after": ["never"], "run": "r"}})
+    for n in range(20):
+        story.fire(f"m{n}")
+    head, *lines = state.encode(read(story)).splitlines()
+    fields: Head = json.loads(head)
+    fields["seenLines"]["count"] = count
+    with pytest.raises(DecodeError, match="seenLines"):
+        state.decode(b"\n".join([json.dumps(fields, separators=(",", ":")).encode(), *lines, b""]))
+
+
 def test_places_without_lines_are_refused() -> None:
     story = story_of(3, fired=2)
     assert story.state is not None

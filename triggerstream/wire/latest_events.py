@@ -308,6 +308,8 @@ def read_latest(columns: SeenColumns, lines: Lines) -> LazyLatest:
     Raises:
         DecodeError: columns and lines do not agree.
     """
+    if columns.count > columns.triggers:  # before so many digests are made
+        raise DecodeError("/seenLines: `triggers` is too short for `count`")
     after_names = columns.triggers
     after_offsets = after_names + columns.offsets
     value = lines.take(after_offsets + columns.digests, "/seenLines")
