@@ -265,6 +265,22 @@ async def test_an_index_that_failed_is_made_anew() -> None:
     assert [*indexer.find(waits("b").tags(), prefix="", after=None, limit=10)] == ["s"]
 
 
+async def test_a_session_with_a_damaged_line_does_not_hold_up_the_index() -> None:
+    """The damage is found only when the instance is looked at."""
+    tasks: JsonObject = {"t": {"after": [], "andEvery": "a", "delay": "1h", "run": "m.t"}}
+    rules = Story(tasks).rules
+    whole = stored("s", *(["a"] * 20), tasks=tasks)
+    damaged = whole.replace(b'{"number":3,', b'{"number":x,')
+    assert damaged != whole
+    states.decode_lazily(damaged)
+    known = MemoryStates({SessionId("damaged"): damaged, SessionId("s"): whole})
+    indexer = Indexer(MemoryIndex(), lambda: rules, read=lambda _, value: states.decode_lazily(value))
+    assert not await indexer.work(known)
+    assert indexer.complete
+    found = indexer.find_due((), prefix="", after=None, until_us=START_US + 7_200 * SECOND, limit=10)
+    assert [place.session for place in found] == ["s"]
+
+
 async def test_what_could_not_be_read_is_read_again() -> None:
     class Closing(MemoryStates):
         closed = False

@@ -87,7 +87,7 @@ class Indexer:
     """Updates ``index`` from the store.
 
     ``changed``: the maximum number of changed sessions to remember. ``read`` returns a session's state that
-    has the stored bytes, and raises DecodeError if they are none.
+    has the stored bytes, and raises DecodeError if they are none. The state may raise it, too.
     """
 
     def __init__(
@@ -225,9 +225,10 @@ class Indexer:
         """The tags and due time of a session; none if its state is unreadable, which its page reports."""
         try:
             state = self._read(session, value)
+            # Parts that are decoded when they are looked at may be damaged, too.
+            return tags_of(rules, session, state), next_due(rules, state)
         except DecodeError:
             return _NO_TAGS, None
-        return tags_of(rules, session, state), next_due(rules, state)
 
     def close(self, stamp: str) -> None:
         """Close the index. It can be resumed if it is up to date with the store."""
