@@ -80,6 +80,23 @@ async def test_the_others_get_their_answers_if_one_caller_gives_up() -> None:
     assert one.cancelled()
 
 
+async def test_a_question_waits_for_no_request_whose_callers_have_all_given_up() -> None:
+    ask = Asked()
+    batcher = RequestBatcher(ask)
+    before = [asyncio.create_task(batcher.answers([number])) for number in (1, 2)]
+    await ask.asked.wait()
+    unasked = asyncio.create_task(batcher.answers([3]))
+    await asyncio.sleep(0)
+    for caller in (*before, unasked):
+        caller.cancel()
+    await asyncio.wait([*before, unasked])
+    ask.may_answer = asyncio.Event()  # the first request is never answered
+    ask.may_answer.set()
+    async with asyncio.timeout(5):
+        assert await batcher.answers([4]) == {4: 2}
+    assert ask.requests == [{1, 2}, {4}]
+
+
 async def test_a_question_that_nobody_waits_for_is_given_up_at_the_end() -> None:
     ask = Asked()
     batcher = RequestBatcher(ask)
