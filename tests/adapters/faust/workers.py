@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -342,8 +343,15 @@ class Outcome:
         return sum(len(commands) for commands in self.commands.values())
 
 
+_MARKERS_S = 2.0
+"""Time for the markers of transactions. One that stays open, as after a kill, is waited for no longer."""
+
+
 async def read_all(connection: Connection, topic: str, partitions: int) -> dict[int, list[ConsumerRecord]]:
-    """The committed records of ``topic`` up to its end of now, by partition."""
+    """The committed records of ``topic`` up to its end of now, by partition.
+
+    The end of a transaction may be written a moment after its commit was answered: it is waited for.
+    """
     reader = connection.reader()
     await reader.start()
     try:
@@ -352,10 +360,16 @@ async def read_all(connection: Connection, topic: str, partitions: int) -> dict[
         await reader.seek_to_beginning(*places)
         ends = await reader.end_offsets(places)
         records: dict[int, list[ConsumerRecord]] = {partition: [] for partition in range(partitions)}
-        while any([await reader.position(place) < ends[place] for place in places]):
+        waited_until = time.monotonic() + _MARKERS_S
+        while True:
+            at = {place: await reader.position(place) for place in places}
+            if all(at[place] >= ends[place] for place in places) and (
+                time.monotonic() > waited_until
+                or all(at[place] >= (reader.highwater(place) or 0) for place in places)
+            ):
+                return records
             for place, found in (await fetched(reader, timeout_ms=20)).items():
                 records[place.partition] += found
-        return records
     finally:
         await reader.stop()
 
