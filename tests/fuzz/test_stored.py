@@ -138,7 +138,13 @@ def test_states_are_read_or_refused_with_one_error() -> None:
                 Parser(
                     module=blocks,
                     functions=frozenset(
-                        {"decode_line", "_Arrivals.decode", "_Instances.decode", "read_instances"}
+                        {
+                            "decode_line",
+                            "decode_lines",
+                            "decode_arrival",
+                            "_Instances.decode",
+                            "read_instances",
+                        }
                     ),
                 ),
                 Parser(

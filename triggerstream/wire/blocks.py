@@ -50,6 +50,8 @@ def _encode_captured(value: object) -> object:
 _encoder = msgspec.json.Encoder(enc_hook=_encode_captured)
 _instance_decoder = msgspec.json.Decoder(Instance)
 _arrival_decoder = msgspec.json.Decoder(Arrival)
+_A_LINE = "a line of the state"
+_DAMAGED = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def encode_value(value: Struct) -> bytes:
@@ -76,16 +78,28 @@ def encode_lines(values: Sequence[Struct]) -> bytes:
         raise DecodeError(f"not a JSON value: {exc}") from exc
 
 
-def decode_line(decoder: msgspec.json.Decoder[V], line: bytes) -> V:
-    """Decode a line of a state.
+def decode_line(decoder: msgspec.json.Decoder[V], line: bytes, place: str = _A_LINE) -> V:
+    """Decode a line of a state. ``place`` names it in errors.
 
     Raises:
         DecodeError: it is damaged.
     """
     try:
         return decoder.decode(line)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise DecodeError(f"a line of the state: {exc}") from exc
+    except _DAMAGED as exc:
+        raise DecodeError(f"{place}: {exc}") from exc
+
+
+def decode_lines(decoder: msgspec.json.Decoder[V], lines: bytes, place: str = _A_LINE) -> list[V]:
+    """Decode lines of a state. ``place`` names them in errors.
+
+    Raises:
+        DecodeError: one is damaged.
+    """
+    try:
+        return decoder.decode_lines(lines)
+    except _DAMAGED as exc:
+        raise DecodeError(f"{place}: {exc}") from exc
 
 
 def decode_arrivals(lines: bytes) -> list[Arrival]:
@@ -94,10 +108,19 @@ def decode_arrivals(lines: bytes) -> list[Arrival]:
     Raises:
         DecodeError: one is damaged.
     """
-    try:
-        return _arrival_decoder.decode_lines(lines)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise DecodeError(f"a line of the state: {exc}") from exc
+    return decode_lines(_arrival_decoder, lines)
+
+
+def decode_arrival(line: bytes, ref: Ref) -> Arrival:
+    """Decode the line of the event ``ref``.
+
+    Raises:
+        DecodeError: it is damaged, or that of another event.
+    """
+    arrival = decode_line(_arrival_decoder, line)
+    if arrival.offset != ref:
+        raise DecodeError(f"the line of event {ref} of the state is that of {arrival.offset}")
+    return arrival
 
 
 class _Arrivals(EventBlock[K]):
@@ -115,10 +138,7 @@ class _Arrivals(EventBlock[K]):
         self._refs = refs
 
     def decode(self, _: K, line: bytes, at: int) -> Arrival:
-        arrival = decode_line(_arrival_decoder, line)
-        if arrival.offset != self.refs[at]:
-            raise DecodeError(f"the line of event {self.refs[at]} of the state is that of {arrival.offset}")
-        return arrival
+        return decode_arrival(line, self.refs[at])
 
 
 class _Instances(InstanceBlock):

@@ -45,7 +45,6 @@ T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
 _names_decoder = msgspec.json.Decoder(list[TriggerName])
 _refs_decoder = msgspec.json.Decoder(list[Ref])
-_arrival_decoder = msgspec.json.Decoder(Arrival)
 
 
 class _Latest(LatestBlock):
@@ -136,10 +135,7 @@ class _Latest(LatestBlock):
         self._decoded = dict(zip(self.keys, arrivals, strict=True))
 
     def decode(self, _: TriggerName, line: bytes, at: int) -> Arrival:
-        arrival = blocks.decode_line(_arrival_decoder, line)
-        if arrival.offset != self.refs[at]:
-            raise DecodeError(f"the line of event {self.refs[at]} of the state is that of {arrival.offset}")
-        return arrival
+        return blocks.decode_arrival(line, self.refs[at])
 
 
 def decode_column(decoder: msgspec.json.Decoder[T], column: bytes) -> T:
@@ -148,10 +144,7 @@ def decode_column(decoder: msgspec.json.Decoder[T], column: bytes) -> T:
     Raises:
         DecodeError: it is damaged.
     """
-    try:
-        return decoder.decode(column)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-        raise DecodeError(f"/seenLines: {exc}") from exc
+    return blocks.decode_line(decoder, column, "/seenLines")
 
 
 # ---- from a state ---------------------------------------------------------------------------------

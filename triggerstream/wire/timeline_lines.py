@@ -18,10 +18,7 @@ class _Timeline(TimelineLines):
     __slots__ = ()
 
     def decode(self, lines: bytes, count: int) -> list[TimelineEntry]:
-        try:
-            entries = _decoder.decode_lines(lines)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
-            raise DecodeError(f"/positionLines: {exc}") from exc
+        entries = blocks.decode_lines(_decoder, lines, "/positionLines")
         if len(entries) != count or lines.count(b"\n") != count:
             raise DecodeError(f"/positionLines: {count} entries are not as many lines")
         return entries
