@@ -41,7 +41,7 @@ def points(names: tuple[str, ...]) -> list[object]:
 
 
 ENDS = {0, 75, -signal.SIGTERM}
-"""Exit statuses of a worker that is told to stop: in order; fenced; not begun again after it was fenced."""
+"""Exit statuses of a worker that got SIGTERM: it ended in order, was fenced, or had not started again."""
 
 
 async def taken_over_and_woken(app: Stage, sleeping: WorkerProcess, *, sessions: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.faust.workers import Stage, stage
+from tests.adapters.faust.workers import Stage, WorkerProcess, stage
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import CHECKPOINT, RELEASE, TAKEOVER
@@ -35,6 +35,14 @@ OF_FORMER_OWNERS = {"takeover.fenced", "takeover.forgotten"}
 async def dead(app: Stage, failpoint: str) -> None:
     """Start a worker, and wait until it has died at its point."""
     assert await app.start(failpoint=failpoint).ended() == -signal.SIGKILL
+
+
+async def leave_to_the_next(owner: WorkerProcess, point: str) -> None:
+    """End an owner, so that the next one passes ``point`` of a take-over."""
+    if point in OF_FORMER_OWNERS:
+        owner.kill()
+    else:
+        await owner.drained()
 
 
 async def dead_in_a_checkpoint(app: Stage, point: str, *, first: int) -> int:
@@ -90,10 +98,7 @@ async def test_deaths_within_take_overs_lose_and_invent_nothing(app: Stage) -> N
         await app.fire(range(sessions, sessions + 50))
         first = app.start()
         await app.settled()
-        if point in OF_FORMER_OWNERS:
-            first.kill()
-        else:
-            await first.drained()
+        await leave_to_the_next(first, point)
         await app.fire(range(sessions + 25, sessions + 75))
         # Even a store that is kept has something to recover: the marker of the last commit has an offset too.
         await dead(app, point)
@@ -121,10 +126,7 @@ async def test_death_within_a_take_over_loses_and_invents_nothing(
     await app.fire(range(200))
     first = app.start()
     await app.settled()
-    if point in OF_FORMER_OWNERS:
-        first.kill()
-    else:
-        await first.drained()
+    await leave_to_the_next(first, point)
     await app.fire(range(100, 300))
     if not kept:
         shutil.rmtree(app.directory("w1"))

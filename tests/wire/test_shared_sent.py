@@ -1,4 +1,4 @@
-"""What several commands of a task were made of is stored once."""
+"""The parts that several commands of a task have alike are stored once, in the task's record."""
 
 from __future__ import annotations
 

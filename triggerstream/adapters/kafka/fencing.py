@@ -30,8 +30,8 @@ _LONGEST_RETRY_S = 0.02
 _ASK_S = 5.0
 """Time for the requests of ``readable``, in addition to the time for which it repeats them."""
 _EARLIER_S = 10.0
-"""How long an owner waits for those with an earlier claim on a former owner's partitions. Their transactions
-have this time limit, so one that has died meanwhile ends nothing any more."""
+"""Time for which an owner waits for those with an earlier claim on a former owner's partitions. Their
+transactions have this time limit, so one that has died meanwhile ends nothing any more."""
 _PARALLEL = 32
 """Requests under way: each may hold its connection for as long as a transaction takes to end."""
 

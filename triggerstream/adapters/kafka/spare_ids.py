@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 AGAIN_S = 0.5
 """Pause before a question is repeated, while a partition or a coordinator is away."""
 _KEEP_S = 86_400.0
-"""How often spare ids have a transaction, without records. Brokers forget an id after 7 days without one."""
+"""Interval at which spare ids get a transaction without records. Brokers forget an idle id after 7 days."""
 
 
 class SpareIds:

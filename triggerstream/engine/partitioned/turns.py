@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 GATHER_S = 0.001
-"""How long a turn waits for other partitions: the few records of a fetch are handed over within that time."""
+"""Time for which a turn waits for other partitions. The few records of a fetch are handed over within it."""
 SPACING_S = 0.02
 """The time that each turn counts for: in the long run, at most ``1 / SPACING_S`` turns a second begin. With
 less, each of 100 events a second has a transaction of its own, which takes 5 to 15 ms; twice the time only
