@@ -214,7 +214,7 @@ class Bench:
             identity=identity,
             fail=self.failures.append,
             timing=timing or PartitionTiming(),
-            turns=turns or TransactionTurns(gather_s=0.0, spacing_s=0.0),
+            turns=turns or TransactionTurns(gather_s=0.0, wait_s=0.0),
         )
 
     def configure(self, text: str = TASKS) -> None:

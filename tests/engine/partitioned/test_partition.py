@@ -463,7 +463,7 @@ async def fold_in_two_batches(bench: Bench, partition: Partition, *, apart_s: fl
 
 async def test_events_that_come_soon_after_each_other_share_a_transaction(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(turns=TransactionTurns(spacing_s=0.3))
+    partition = bench.partition(turns=TransactionTurns(wait_s=0.3, pause_s=3600.0))
     await partition.open()
     await bench.fold(partition)
     await fold_in_two_batches(bench, partition, apart_s=0.01)
@@ -478,7 +478,7 @@ async def test_a_partition_that_can_take_no_more_does_not_wait_for_its_turn(
     monkeypatch.setattr(in_flight, "FULL_EVENTS", 2)
     monkeypatch.setattr(in_flight, "SMALL_BYTES", 1)
     bench.configure()
-    partition = bench.partition(turns=TransactionTurns(spacing_s=3600.0))
+    partition = bench.partition(turns=TransactionTurns(wait_s=3600.0, pause_s=3600.0))
     await partition.open()
     await bench.fold(partition)
     await fold_in_two_batches(bench, partition, apart_s=0)
@@ -489,7 +489,7 @@ async def test_a_partition_that_can_take_no_more_does_not_wait_for_its_turn(
 
 async def test_closing_waits_for_no_turn(bench: Bench) -> None:
     bench.configure()
-    partition = bench.partition(turns=TransactionTurns(gather_s=3600.0, spacing_s=3600.0))
+    partition = bench.partition(turns=TransactionTurns(gather_s=3600.0))
     await partition.open()
     partition.take()
     partition.fold(bench.durable.log)
@@ -789,7 +789,7 @@ async def test_a_process_that_was_stopped_does_not_take_its_pause_for_silence(be
 
 
 async def test_partitions_of_a_process_begin_together_and_what_waits_meanwhile_goes_together() -> None:
-    turns = TransactionTurns(gather_s=0.05, spacing_s=0.0, open_s=3600.0)
+    turns = TransactionTurns(gather_s=0.05, wait_s=0.0, open_s=3600.0)
     benches = [Bench() for _ in range(5)]
     partitions = []
     for bench in benches:

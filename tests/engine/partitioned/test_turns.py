@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
 
 import pytest
 
+from tests.support.virtual_time import VirtualTimeLoop
 from tests.support.waiting import eventually
-from triggerstream.engine.partitioned.turns import SPACING_S, TransactionTurns
+from triggerstream.engine.partitioned.turns import WAIT_S, TransactionTurns
 
 
 class Members:
@@ -50,7 +53,7 @@ NEVER = 3600.0
 
 
 async def test_partitions_that_wait_begin_together_and_the_next_ones_when_the_turn_has_ended() -> None:
-    members = Members(TransactionTurns(spacing_s=0.0))
+    members = Members(TransactionTurns(wait_s=0.0))
     members.join("a", "b")
     await members.are("a", "b")
     members.join("c")
@@ -62,11 +65,11 @@ async def test_partitions_that_wait_begin_together_and_the_next_ones_when_the_tu
     await members.close()
 
 
-async def test_a_turn_waits_for_the_spacing_unless_a_partition_is_full() -> None:
-    members = Members(TransactionTurns(spacing_s=NEVER))
+async def test_a_turn_waits_for_further_events_unless_a_partition_is_full() -> None:
+    members = Members(TransactionTurns(wait_s=NEVER, pause_s=NEVER))
     members.out.set()
     members.join("a")
-    await eventually(lambda: members.turns._next > 0, within_s=30, what="no turn")  # noqa: SLF001 - nothing else shows it
+    await eventually(lambda: members.turns._last > 0, within_s=30, what="no turn")  # noqa: SLF001 - nothing else shows it
     await members.are()
     members.out.clear()
     members.join("b")
@@ -88,14 +91,14 @@ async def test_a_partition_that_becomes_full_while_it_waits_hurries_its_turn() -
 
 
 async def test_who_closes_does_not_wait_for_others() -> None:
-    members = Members(TransactionTurns(gather_s=NEVER, spacing_s=NEVER))
+    members = Members(TransactionTurns(gather_s=NEVER))
     members.join("a", at_once=True)
     await members.are("a")
     await members.close()
 
 
 async def test_a_turn_that_takes_long_holds_up_the_next_one_for_a_bounded_time() -> None:
-    members = Members(TransactionTurns(spacing_s=0.0, open_s=0.05))
+    members = Members(TransactionTurns(wait_s=0.0, open_s=0.05))
     members.join("a")
     await members.are("a")
     members.join("b")
@@ -104,7 +107,7 @@ async def test_a_turn_that_takes_long_holds_up_the_next_one_for_a_bounded_time()
 
 
 async def test_several_turns_may_be_open() -> None:
-    members = Members(TransactionTurns(most=2, spacing_s=0.0, open_s=NEVER))
+    members = Members(TransactionTurns(most=2, wait_s=0.0, open_s=NEVER))
     members.join("a")
     await members.are("a")
     members.join("b")
@@ -117,7 +120,7 @@ async def test_several_turns_may_be_open() -> None:
 
 @pytest.mark.parametrize("late", [False, True], ids=["waits", "was just let in"])
 async def test_a_cancelled_member_holds_up_nobody(late: bool) -> None:  # noqa: FBT001
-    turns = TransactionTurns(spacing_s=0.0, gather_s=0.0 if late else NEVER, open_s=NEVER)
+    turns = TransactionTurns(wait_s=0.0, gather_s=0.0 if late else NEVER, open_s=NEVER)
     entered: list[str] = []
 
     async def run() -> None:
@@ -136,46 +139,89 @@ async def test_a_cancelled_member_holds_up_nobody(late: bool) -> None:  # noqa: 
     await members.close()
 
 
-async def test_turns_that_nobody_hurries_keep_their_distance() -> None:
-    """So at most 50 transactions a second: a busy machine can only make them fewer."""
-    turns, begun = TransactionTurns(), list[float]()
-    for _ in range(10):
-        async with turns.turn():
-            begun.append(turns._next)  # noqa: SLF001 - entering may be late, the beginning is not
-    assert min(after - before for before, after in pairwise(begun)) > 0.99 * SPACING_S
-
-
-async def test_a_checkpoint_shortly_before_a_turn_is_due_begins_it_and_the_next_is_due_no_sooner() -> None:
-    """At 100 events a second, the second of two events need not wait, and there are no more turns."""
-    members = Members(TransactionTurns(spacing_s=NEVER))
-    members.out.set()
-    members.join("a")
-    await eventually(lambda: members.turns._next > 0, within_s=30, what="no turn")  # noqa: SLF001 - nothing else shows it
-    await members.are()
-    turns, members.out = members.turns, asyncio.Event()
-    members.join("b")
-    await asyncio.sleep(turns.gather_s * 3)
-    turns.add()
-    await asyncio.sleep(turns.gather_s * 3)
-    assert members.inside == [], "it is too early"
-    due = turns._next = asyncio.get_running_loop().time() + 0.4 * NEVER  # noqa: SLF001 - time passes
-    await asyncio.sleep(turns.gather_s * 3)
-    assert members.inside == [], "nothing has come"
-    turns.add()
-    await members.are("b")
-    assert turns._next == due + NEVER  # noqa: SLF001 - nothing else shows it
-    await members.close()
-
-
 async def test_nothing_that_comes_while_nobody_waits_begins_a_turn_too_early() -> None:
-    members = Members(TransactionTurns(spacing_s=NEVER))
+    members = Members(TransactionTurns(wait_s=NEVER, pause_s=NEVER))
     members.turns.add()
     members.out.set()
     members.join("a")
-    await eventually(lambda: members.turns._next > 0, within_s=30, what="no turn")  # noqa: SLF001 - nothing else shows it
+    await eventually(lambda: members.turns._last > 0, within_s=30, what="no turn")  # noqa: SLF001 - nothing else shows it
     await members.are()
     members.turns.add()
     members.join("b")
     await asyncio.sleep(members.turns.gather_s * 3)
     assert members.inside == []
     await members.close()
+
+
+# ---- when turns begin, in virtual time --------------------------------------------------------------
+
+
+@dataclass
+class Begun:
+    """A turn, and the events that it takes, by the time at which each came."""
+
+    at: float
+    events: list[float]
+
+
+def turns_of(events: Sequence[float], *, takes_s: float = 0.004) -> list[Begun]:
+    """The turns that events of one partition at these times begin, each open for ``takes_s``."""
+
+    async def run() -> list[Begun]:
+        loop = asyncio.get_running_loop()
+        turns, waiting, woken, begun = TransactionTurns(), list[float](), asyncio.Event(), list[Begun]()
+
+        async def commit() -> None:
+            while sum(len(one.events) for one in begun) < len(events):
+                await woken.wait()
+                async with turns.turn():
+                    woken.clear()
+                    begun.append(Begun(loop.time(), waiting.copy()))
+                    waiting.clear()
+                    await asyncio.sleep(takes_s)
+
+        committing = asyncio.create_task(commit())
+        for at in events:
+            await asyncio.sleep(at - loop.time())
+            waiting.append(loop.time())
+            woken.set()
+            turns.add()
+        await committing
+        return begun
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(run())
+
+
+def rounded(begun: Sequence[Begun]) -> list[tuple[float, int]]:
+    """Times of the beginnings in ms, and how many events each turn takes."""
+    return [(round(one.at * 1000, 3), len(one.events)) for one in begun]
+
+
+def test_an_event_that_comes_alone_is_committed_at_once() -> None:
+    assert rounded(turns_of([1.0, 1.04, 1.08])) == [(1001, 1), (1041, 1), (1081, 1)]
+
+
+def test_an_event_soon_after_a_turn_waits_for_others_and_no_longer_for_each_of_them() -> None:
+    assert rounded(turns_of([1.0, 1.003, 1.010, 1.015, 1.017])) == [(1001, 1), (1015.5, 3), (1029.5, 1)]
+
+
+def test_a_turn_is_due_a_pause_after_the_last_one() -> None:
+    assert rounded(turns_of([1.0, 1.025, 1.029])) == [(1001, 1), (1031, 2)]
+
+
+def test_an_event_during_a_turn_waits_from_then_on() -> None:
+    """Not from the end of the turn on."""
+    assert rounded(turns_of([1.0, 1.005, 1.1], takes_s=0.010)) == [(1001, 1), (1017.5, 1), (1101, 1)]
+    assert rounded(turns_of([1.0, 1.005], takes_s=0.040)) == [(1001, 1), (1041, 1)]
+
+
+@pytest.mark.parametrize("even", [True, False], ids=["at equal distances", "at random"])
+def test_at_100_events_a_second_there_are_at_most_50_turns_and_no_event_waits_long(even: bool) -> None:  # noqa: FBT001
+    chance, at, events = Random(1), 1.0, list[float]()
+    for _ in range(5_000):
+        at += 0.01 if even else chance.expovariate(100)
+        events.append(at)
+    begun = turns_of(events)
+    assert len(begun) / (events[-1] - events[0]) <= 50.05
+    assert max(one.at - event for one in begun for event in one.events) <= WAIT_S + 1e-9
