@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 GATHER_S = 0.001
-"""Time for which any turn waits for other partitions. Few records of a fetch are handed over within it."""
+"""Time for which any turn waits for other partitions: a small fetch is handed over within it."""
 WAIT_S = 0.0125
 """The longest time that a turn waits for further events, counted from the first one that it takes. At 100
 events a second that makes 47 turns a second. Turns at a distance of 20 ms are as many, but let an event that
