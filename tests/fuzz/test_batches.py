@@ -19,7 +19,13 @@ from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes
 from tests.support.kafka.raw import RawRecord, batch, packed, sealed
 from triggerstream.adapters.kafka import batches, fetches, unpacking
 from triggerstream.adapters.kafka.batches import RecordBatches
-from triggerstream.adapters.kafka.fetches import AS_RECORDS, BatchResult, Unreadable, partition_records
+from triggerstream.adapters.kafka.fetches import (
+    AS_PARSED,
+    AS_RECORDS,
+    BatchResult,
+    Unreadable,
+    partition_records,
+)
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.unpacking import GZIP, LZ4, SNAPPY, ZSTD
 
@@ -75,13 +81,15 @@ def _mutate(chance: random.Random, data: bytes) -> bytes:
 def _read(data: bytes) -> None:
     """Read ``data`` as every consumer does: it raises nothing, and what cannot be read is noted.
 
-    Our records, read batch by batch, are those that aiokafka's become, and so are the positions.
+    Our records and parsed ones, read batch by batch, are those that aiokafka's become, and so are the
+    positions.
     """
-    plain, ours = _result(data, None), _result(data, AS_RECORDS)
+    plain, ours, parsed = (_result(data, kind) for kind in (None, AS_RECORDS, AS_PARSED))
     for most in (2, 3, None):
         records = [record_of(found) for found in plain.result.getall(most)]
         assert ours.result.getall(most) == records
-        assert vars(ours.position) == vars(plain.position)
+        assert [fetches.record_of(found, PLACE.partition) for found in parsed.result.getall(most)] == records
+        assert vars(parsed.position) == vars(ours.position) == vars(plain.position)
         for record in records:
             for name, _ in record.headers:
                 name.encode()

@@ -19,6 +19,7 @@ from triggerstream.adapters.kafka import batches, fetches
 from triggerstream.adapters.kafka.batches import RecordBatches
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.fetches import (
+    AS_PARSED,
     AS_RECORDS,
     RETRY_S,
     TRIES,
@@ -47,10 +48,9 @@ class Position:
         self.position = position
 
 
-def result(data: bytes | None, state: Position, *, ours: bool = False) -> BatchResult:
-    """The part of one partition in the answer to a fetch; ``ours``: with our records."""
+def result(data: bytes | None, state: Position, *, deserializer: object = None) -> BatchResult:
+    """The part of one partition in the answer to a fetch."""
     assignment = SimpleNamespace(active=True, state_value=lambda _: state, tps={PLACE})
-    deserializer = AS_RECORDS if ours else None
     records = partition_records(
         PLACE, RecordBatches(data), [], state.position, None, deserializer, 1, fetcher.READ_COMMITTED
     )
@@ -120,19 +120,23 @@ LOGS = {
 @pytest.mark.parametrize("most", [1, 2, 3, None])
 @pytest.mark.parametrize("begin", range(8))
 @pytest.mark.parametrize("piece_bytes", [fetches.PIECE_BYTES, 1])
-def test_our_records_are_those_that_aiokafkas_become(
+def test_our_records_and_parsed_ones_are_those_that_aiokafkas_become(
     log: str, most: int | None, begin: int, piece_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetches, "PIECE_BYTES", piece_bytes)
-    positions = Position(), Position()
+    positions = Position(), Position(), Position()
     for position in positions:
         position.position = begin
-    plain, ours = (result(LOGS[log], one, ours=number == 1) for number, one in enumerate(positions))
+    plain, ours, parsed = (
+        result(LOGS[log], position, deserializer=deserializer)
+        for position, deserializer in zip(positions, (None, AS_RECORDS, AS_PARSED), strict=True)
+    )
     while True:
         expected = [record_of(record) for record in plain.getall(most)]
         assert ours.getall(most) == expected
-        assert vars(positions[1]) == vars(positions[0])
-        assert ours.has_more() == plain.has_more()
+        assert [fetches.record_of(record, PLACE.partition) for record in parsed.getall(most)] == expected
+        assert vars(positions[2]) == vars(positions[1]) == vars(positions[0])
+        assert parsed.has_more() == ours.has_more() == plain.has_more()
         if not expected:
             break
 

@@ -128,7 +128,7 @@ class ChangelogReader:
 
     async def _read(self, readings: dict[TopicPartition, _Reading]) -> None:
         ranges = {place: (one.position, one.end) for place, one in readings.items()}
-        async with reader_of(self._connection, self._topic, most_bytes=_FETCH_BYTES) as reader:
+        async with reader_of(self._connection, self._topic, most_bytes=_FETCH_BYTES, parsed=True) as reader:
             chunks = read_chunks(reader, ranges, most=_MOST, stuck_s=self._stuck_s)
             async with aclosing(chunks) as found:
                 async for place, records, after in found:

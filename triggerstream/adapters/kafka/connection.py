@@ -23,7 +23,7 @@ from aiokafka.errors import (
 )
 
 from triggerstream.adapters.kafka.answers import RETRY_MS, LastBrokerAnswer, note_answers, watch_answers
-from triggerstream.adapters.kafka.fetches import use_batch_reader
+from triggerstream.adapters.kafka.fetches import AS_PARSED, use_batch_reader
 from triggerstream.adapters.kafka.refusal import refusal
 from triggerstream.adapters.kafka.security import PLAINTEXT, Security
 from triggerstream.adapters.kafka.stopping import Client, stop
@@ -141,18 +141,25 @@ class Connection:
         return producer
 
     def reader(
-        self, *, wait_ms: int = 250, committed: bool = True, most_bytes: int | None = None
+        self,
+        *,
+        wait_ms: int = 250,
+        committed: bool = True,
+        most_bytes: int | None = None,
+        parsed: bool = False,
     ) -> AIOKafkaConsumer:
         """A consumer that belongs to no group, not started yet.
 
         With ``committed`` it reads committed records, up to the first open transaction; otherwise all
         records. ``wait_ms``: how long a broker may wait for records. It answers later requests after that.
-        ``most_bytes``: bytes of all partitions in one answer; None: as aiokafka has it.
+        ``most_bytes``: bytes of all partitions in one answer; None: as aiokafka has it. ``parsed``: its
+        records are what the parser makes, which costs least.
         """
         return self._consumer(
             group_id=None,
             isolation_level="read_committed" if committed else "read_uncommitted",
             fetch_max_wait_ms=wait_ms,
+            value_deserializer=AS_PARSED if parsed else None,
             **({} if most_bytes is None else {"fetch_max_bytes": most_bytes}),
         )
 

