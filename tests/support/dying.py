@@ -83,26 +83,22 @@ def client_task(path: str) -> None:
 
 def agent() -> None:
     """End the agent that folds: its stream just stops."""
-    make = app.WorkerApp.agent
+    faust: Any = app.faust  # type: ignore[attr-defined] # what the module imports
+    make = faust.Agent
 
-    def made(self: Any, *channel: Any, **named: Any) -> Any:  # noqa: ANN401 - Faust's
-        wrap: Any = make(self, *channel, **named)
+    def made(fold: Callable[[Any], Awaitable[None]], **named: Any) -> Any:  # noqa: ANN401 - Faust's
+        async def folding(batches: AsyncIterator[Any]) -> None:
+            async def until() -> AsyncIterator[Any]:
+                async for batch in batches:
+                    if FILE.exists():
+                        return
+                    yield batch
 
-        def wrapped(fold: Callable[[Any], Awaitable[None]]) -> Any:  # noqa: ANN401 - any signature
-            async def folding(batches: AsyncIterator[Any]) -> None:
-                async def until() -> AsyncIterator[Any]:
-                    async for batch in batches:
-                        if FILE.exists():
-                            return
-                        yield batch
+            await fold(until())
 
-                await fold(until())
+        return make(folding, **named)
 
-            return wrap(folding)
-
-        return wrapped
-
-    app.WorkerApp.agent = made  # type: ignore[method-assign] # a death
+    faust.Agent = made
 
 
 DEATHS: dict[str, Callable[[], None]] = {
