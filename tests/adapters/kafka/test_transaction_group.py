@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.conn import AIOKafkaConnection
+from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, EndTxnRequest
 from aiokafka.structs import OffsetAndMetadata
 
@@ -293,6 +295,37 @@ async def test_a_group_is_closed_once_what_was_given_up_is_aborted_or_says_that_
         with pytest.raises(LogError, match="not aborted"):
             await assignment.group.leave(PARTITIONS - 1)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_group_that_is_closed_while_it_connects_a_spare_producer_leaves_no_connection(
+    assignment: Assignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await assignment.start(slow_s=0.3)
+    send, asked, made = AIOKafkaConnection.send, asyncio.Event(), list[AIOKafkaConnection]()
+
+    async def late(own: AIOKafkaConnection, request: Any, **how: Any) -> Any:  # noqa: ANN401 - aiokafka is not typed
+        made.append(own)
+        if isinstance(request, MetadataRequest):
+            asked.set()
+            await asyncio.sleep(0.2)
+        return await send(own, request, **how)
+
+    starts = assignment.group._started  # noqa: SLF001 - a moment is meant
+
+    async def slowly(id_: InitialisedId) -> Any:  # noqa: ANN401 - aiokafka is not typed
+        monkeypatch.setattr(AIOKafkaConnection, "send", late)
+        return await starts(id_)
+
+    assignment.group._started = slowly  # type: ignore[method-assign] # noqa: SLF001 - as above
+    assignment.hold(1)
+    tasks = [asyncio.create_task(assignment.commit(n, f"p{n}")) for n in range(PARTITIONS)]
+    async with asyncio.timeout(60):
+        await asked.wait()
+    await assignment.group.close()
+    assert made
+    assert [one for one in made if one.connected()] == []
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(one) for one in results} == {LogError}
 
 
 async def test_a_transaction_to_which_no_partition_is_added_is_given_up(assignment: Assignment) -> None:

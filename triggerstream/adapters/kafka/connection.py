@@ -26,7 +26,7 @@ from triggerstream.adapters.kafka.answers import RETRY_MS, LastBrokerAnswer, not
 from triggerstream.adapters.kafka.fetches import AS_PARSED, use_batch_reader
 from triggerstream.adapters.kafka.refusal import refusal
 from triggerstream.adapters.kafka.security import PLAINTEXT, Security
-from triggerstream.adapters.kafka.stopping import Client, stop
+from triggerstream.adapters.kafka.stopping import Client, retrieve_error, stop
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.loglimit import limit_library
@@ -99,13 +99,14 @@ class Connection:
             KafkaError: no broker can be reached.
         """
         limit_library("aiokafka")
+        starting = asyncio.ensure_future(
+            client.bootstrap() if isinstance(client, AIOKafkaClient) else client.start()
+        )
+        starting.add_done_callback(retrieve_error)
         try:
-            if isinstance(client, AIOKafkaClient):
-                await client.bootstrap()
-            else:
-                await client.start()
+            await asyncio.shield(starting)
         except BaseException as exc:
-            await stop(client)
+            await stop(client, starting=starting)
             if isinstance(exc, KafkaConnectionError):
                 await self._explain(exc)
             raise

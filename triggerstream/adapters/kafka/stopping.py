@@ -26,6 +26,8 @@ _STOP_S = 5.0
 _CLOSE_S = 2.0
 """Maximum time for closing sockets; a TLS connection waits for the other side."""
 _CANCEL_S = 0.1
+_START_S = 2.0
+"""Time for a start whose caller was cancelled to come to its end, before it is cancelled, too."""
 _COORDINATORS_TASKS = (
     "_reset_committed_task",
     "_coordination_task",
@@ -34,20 +36,29 @@ _COORDINATORS_TASKS = (
 )
 
 
-async def stop(client: Client, *, timeout_s: float = _STOP_S) -> None:
+async def stop(
+    client: Client, *, starting: asyncio.Future[None] | None = None, timeout_s: float = _STOP_S
+) -> None:
     """Stop ``client`` in any condition: on return its connections are closed and its tasks have ended.
+
+    ``starting``: its start, which may be under way. aiokafka leaves the connection that it begins with open
+    if its start is cancelled, so the start may go on for a moment.
 
     aiokafka's own ``stop`` waits for deliveries and answers, without end if no broker answers. It also raises
     CancelledError and leaves connections open if a task of the client has not started yet. If the caller
     is cancelled meanwhile, the client is stopped nevertheless.
     """
-    stopping = asyncio.create_task(_stop(client, timeout_s=timeout_s))
+    stopping = asyncio.create_task(_stop(client, starting, timeout_s=timeout_s))
     _stopping.add(stopping)
     stopping.add_done_callback(_stopping.discard)
     await asyncio.shield(stopping)
 
 
-async def _stop(client: Client, *, timeout_s: float) -> None:
+async def _stop(client: Client, starting: asyncio.Future[None] | None, *, timeout_s: float) -> None:
+    if starting is not None and not starting.done():
+        await asyncio.wait([starting], timeout=_START_S)
+        starting.cancel()
+        await asyncio.wait([starting], timeout=_CLOSE_S)
     # Let tasks start that the client has just created: a task cancelled before its start cannot clean up.
     await asyncio.sleep(0)
     own = client.stop if isinstance(client, AIOKafkaProducer | AIOKafkaConsumer) else client.close

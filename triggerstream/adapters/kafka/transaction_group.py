@@ -69,8 +69,6 @@ MOST_BYTES = 16 * 1024 * 1024
 SLOW_S = 3.0
 """A partition that is not acknowledged for so long although others are holds them up no longer. Elections of
 leaders at an orderly restart of a broker take less; after a crash, 9 s pass before there is one."""
-_START_S = 2.0
-"""Time for connections that are being made when the group is closed, before they are cancelled."""
 _TOGETHER_S = 10.0
 """Time for the partitions of a transaction that was given up to be readable. After that each has clients of
 its own, as one of them may be away."""
@@ -192,8 +190,6 @@ class TransactionGroup:
         self._open.clear()
         starting, self._starting = self._starting, None
         if starting is not None:
-            # aiokafka leaves a connection open if it is cancelled while it connects.
-            await asyncio.wait([starting], timeout=_START_S)
             starting.cancel()
             await asyncio.wait([starting])
         tasks = {
