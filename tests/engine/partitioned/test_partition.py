@@ -859,6 +859,25 @@ async def test_a_group_that_has_read_without_a_checkpoint_is_refused(bench: Benc
         await bench.partition().open()
 
 
+async def test_an_owner_that_is_overtaken_before_any_checkpoint_is_fenced_and_asks_for_no_repair(
+    bench: Bench,
+) -> None:
+    bench.configure()
+    slow = bench.partition(store=BenchStore())
+    ledger = slow.ledger
+    assert isinstance(ledger, BenchLedger)
+    committed = ledger.committed
+
+    async def later() -> int | None:
+        await bench.live()  # another owner takes over, and makes the first checkpoint
+        return await committed()
+
+    ledger.committed = later  # type: ignore[method-assign] # it pauses before this question
+    with pytest.raises(FencedError, match=r"^partition 0: another process has taken over$"):
+        await slow.open()
+    assert bench.durable.group_offset == 1
+
+
 async def test_a_log_that_ends_before_the_checkpoint_is_refused(bench: Bench) -> None:
     bench.configure()
     bench.fire("s", "a")

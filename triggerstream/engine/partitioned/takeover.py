@@ -29,7 +29,7 @@ from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.partitioned.claims import FormerOwner
-from triggerstream.engine.partitioned.ports import Extent, Ledger, StateStore, TakeOverError
+from triggerstream.engine.partitioned.ports import Extent, FencedError, Ledger, StateStore, TakeOverError
 from triggerstream.engine.partitioned.versions import StoredHistory, read_history
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
@@ -83,6 +83,7 @@ async def take_over(
 
     Raises:
         TakeOverError: something must be repaired before the partition can be taken over.
+        FencedError: another owner has taken the partition over meanwhile.
         IdentityError: the log is not the one that the checkpoint belongs to.
         LogError: the log failed.
     """
@@ -245,6 +246,9 @@ async def _mark(
     value = store.get(CHECKPOINT_KEY)
     if value is None:
         if committed := await ledger.committed():
+            if (await ledger.extent()).end > extent.end:
+                # This owner is fenced itself: a later one has made the first checkpoint in the meantime.
+                raise FencedError(f"{place}: another process has taken over")
             raise TakeOverError(
                 f"{place}: its group has read up to offset {committed}, but the changelog has no "
                 f"checkpoint: everything would be decided again; {rebuild}"

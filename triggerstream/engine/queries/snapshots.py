@@ -109,18 +109,13 @@ class ChangelogSnapshot:
     async def open(self, on_read: OnRead) -> SnapshotBegin:
         self._store = store = self.open_store()
         store.position()
-        position, log_end = 0, 0
-        for _ in range(_READINGS):
-            extent = await self.ledger.extent()
-            log_end = extent.log_end
-            begin = max(position, extent.begin)
-            if begin < extent.end:
-                async with aclosing(self.ledger.changelog(begin, extent.end)) as pieces:
-                    async for entries, after in pieces:
-                        store.write(entries, position=after)
-                        on_read(after - extent.begin, extent.end - extent.begin)
-            position = extent.end
+        committed: int | None = None
+        log_end = await self._copy_changelog(store, on_read)
         value = store.get(CHECKPOINT_KEY)
+        if value is None and (committed := await self.ledger.committed()):
+            # Its first checkpoint may have come meanwhile.
+            log_end = await self._copy_changelog(store, on_read)
+            value = store.get(CHECKPOINT_KEY)
         if value is not None:
             try:
                 mark = decode_checkpoint(value)
@@ -134,7 +129,7 @@ class ChangelogSnapshot:
             self._offset = mark.offset
             if mark.offset < log_end and not await self.has_events(mark.offset, log_end):
                 log_end = mark.offset
-        elif committed := await self.ledger.committed():
+        elif committed:
             raise LogError(
                 f"partition {self.number}: its group has read up to offset {committed}, its changelog has no "
                 f"checkpoint; {advice.rebuild(self.decoder.address)}"
@@ -142,6 +137,21 @@ class ChangelogSnapshot:
         else:
             rules = Rules(app=self.app)
         return SnapshotBegin(rules=rules, offset=self._offset, log_end=log_end)
+
+    async def _copy_changelog(self, store: StateStore, on_read: OnRead) -> int:
+        """Copy the changelog to ``store``; the end of the log, measured with the changelog's."""
+        position, log_end = 0, 0
+        for _ in range(_READINGS):
+            extent = await self.ledger.extent()
+            log_end = extent.log_end
+            begin = max(position, extent.begin)
+            if begin < extent.end:
+                async with aclosing(self.ledger.changelog(begin, extent.end)) as pieces:
+                    async for entries, after in pieces:
+                        store.write(entries, position=after)
+                        on_read(after - extent.begin, extent.end - extent.begin)
+            position = extent.end
+        return log_end
 
     async def pages(self) -> AsyncGenerator[SnapshotPage]:
         store = self._store
