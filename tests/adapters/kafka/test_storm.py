@@ -14,13 +14,10 @@ from tests.adapters.kafka.storm import IDS, NoFencing, PausingFencing, Storm
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.owners_topic import read_owners
 from triggerstream.adapters.kafka.records import extents
+from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 
-pytestmark = [
-    pytest.mark.kafka,
-    # An owner that is killed while aiokafka connects leaves the connection open, as a dead process would.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.kafka
 
 
 GIVEN_UP = 20
@@ -49,6 +46,7 @@ async def test_partitions_that_are_dealt_anew_all_the_time_decide_everything_onc
     assert (await app.exact()).command_count() == 400
     assert await storm.marks_in_order()
     counts = storm.counts
+    assert [one for one in counts.other_ends if not isinstance(one, LogError)] == []
     assert min(counts.take_overs, counts.killed, counts.zombies) > 0
     assert counts.fenced > 0
 
@@ -89,3 +87,4 @@ async def test_a_long_storm_decides_everything_once(app: Stage, seed: int) -> No
     storm = await stormed(app, seed=seed, seconds=120, sessions=4_000, fencing=PausingFencing)
     assert (await app.exact()).command_count() == 4_000
     assert await storm.marks_in_order()
+    assert [one for one in storm.counts.other_ends if not isinstance(one, LogError)] == []
