@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import signal
+import subprocess
+import sys
 import tempfile
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +41,132 @@ def test_what_is_not_in_files_yet_is_bounded_for_all_stores_together(
         store.close()
     # 144 MB were written. RocksDB lets go of a memtable a moment after it says that it is in a file.
     assert WRITE_BUFFERS_BYTES / 2 < most < WRITE_BUFFERS_BYTES * 4 / 3
+
+
+async def test_updates_of_many_stores_at_once_keep_the_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rocksdb, "UNLOGGED_FROM", 500)
+    memory = SharedRocksMemory()
+    memory.buffers = WriteBufferManager(1024 * WRITE_BUFFERS_BYTES, allow_stall=False)
+    stores = [RocksStore(tmp_path / str(n), changelog="c", memory=memory) for n in range(24)]
+    most = 0
+
+    async def update(store: RocksStore) -> None:
+        nonlocal most
+        for part in range(60):
+            await store.restore({b"%d-%d" % (part, n): b"x" * 1_000 for n in range(100)}, position=part)
+            most = max(most, memory.buffers.get_usage())
+        await store.restored()
+
+    await asyncio.gather(*(update(store) for store in stores))
+    assert [store.get(b"0-0") for store in stores] == [b"x" * 1_000] * 24
+    for store in stores:
+        store.close()
+    assert WRITE_BUFFERS_BYTES / 2 < most < WRITE_BUFFERS_BYTES * 4 / 3
+
+
+class HeldStore(RocksStore):
+    """A store whose writes wait, in their thread, until they may go on."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, changelog="c", memory=SharedRocksMemory())
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def _write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        self.begun.set()
+        assert self.go_on.wait(30), "it waits on the event loop, which would have to let it go on"
+        super()._write(entries, position=position)
+
+
+async def test_the_event_loop_goes_on_during_an_update(tmp_path: Path) -> None:
+    store = HeldStore(tmp_path)
+    update = asyncio.create_task(store.restore({b"a": b"1"}, position=1))
+    assert await asyncio.to_thread(store.begun.wait, 30)
+    store.go_on.set()
+    await update
+    assert store.get(b"a") == b"1"
+    store.close()
+
+
+async def test_a_cancelled_update_is_over_before_the_store_can_be_closed(tmp_path: Path) -> None:
+    store = HeldStore(tmp_path)
+    update = asyncio.create_task(store.restore({b"a": b"1"}, position=1))
+    assert await asyncio.to_thread(store.begun.wait, 30)
+    for _ in range(2):
+        update.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not update.done()
+    store.go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await update
+    assert store.position() == 1
+    store.close()
+    assert RocksStore(tmp_path, changelog="c", memory=SharedRocksMemory()).position() == 1
+
+
+_DIE = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
+
+async def main(path, chunks, after):
+    store = RocksStore(Path(path), changelog="c", memory=SharedRocksMemory())
+    store.write({b"begun": b"0"}, position=0)
+    for number in range(1, chunks + 1):
+        entries = {b"%d-%d" % (number, n): b"x" * 400 for n in range(2_000)}
+        await store.restore({**entries, b"newest": b"%d" % number}, position=number)
+    if after == "restored":
+        await store.restored()
+    if after in ("restored", "written"):
+        store.write({b"later": b"1"}, position=chunks + 1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("chunks", "after", "least", "most"),
+    [
+        (3, "", 3, 3),  # a short update is logged
+        (9, "", 4, 8),  # nothing beyond what was logged is in a file yet
+        (40, "", 5, 39),
+        (40, "restored", 41, 41),
+        (40, "written", 41, 41),
+    ],
+)
+def test_death_in_an_update_leaves_all_entries_up_to_some_position(
+    tmp_path: Path, chunks: int, after: str, least: int, most: int
+) -> None:
+    words = [sys.executable, "-c", _DIE, str(tmp_path), str(chunks), after]
+    assert subprocess.run(words, check=False, timeout=120).returncode == -signal.SIGKILL
+    store = RocksStore(tmp_path, changelog="c", memory=SharedRocksMemory())
+    position = store.position()
+    assert position is not None
+    assert least <= position <= most
+    last = min(position, chunks)
+    assert store.get(b"newest") == b"%d" % last
+    assert store.get(b"later") == (b"1" if position > chunks else None)
+    keys = [key for key, _ in store.page(after=b"0", limit=1_000_000)]
+    wanted = {b"%d-%d" % (number, n) for number in range(1, last + 1) for n in range(2_000)}
+    assert {key for key in keys if b"-" in key} == wanted
+    store.close()
+
+
+def test_a_store_that_is_wiped_in_an_update_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rocksdb, "UNLOGGED_FROM", 2)
+    store = RocksStore(tmp_path / "store", changelog="c", memory=SharedRocksMemory())
+    asyncio.run(store.restore({b"a": b"1", b"b": b"2"}, position=2))
+    store.wipe()
+    store.write({b"c": b"3"}, position=1)
+    store.close()
+    again = RocksStore(tmp_path / "store", changelog="c", memory=SharedRocksMemory())
+    assert (again.position(), again.get(b"a"), again.get(b"c")) == (1, None, b"3")
+    again.close()
 
 
 @dataclass

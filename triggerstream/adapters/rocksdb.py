@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 from rocksdict import (
     BlockBasedOptions,
@@ -16,6 +20,7 @@ from rocksdict import (
     Rdict,
     WriteBatch,
     WriteBufferManager,
+    WriteOptions,
 )
 
 from triggerstream.core.errors import LogError, UsageError
@@ -42,6 +47,24 @@ _OPENING_THREADS = 1
 file: with 200 partitions, 3,000 threads, and a fifth of the time of a take-over."""
 _OPEN_FILES_SHARDS = 2
 """Power of two of the parts of the table of open files. 64 parts of each store took as much time."""
+UNLOGGED_FROM = 10_000
+"""Entries of an update from which on no more are written to RocksDB's log. The flush at the end, which takes
+their place, would cost more than the log of a short update."""
+_COMPACTIONS = {
+    "level0_file_num_compaction_trigger": "4",
+    "level0_slowdown_writes_trigger": "20",
+    "level0_stop_writes_trigger": "36",
+}
+"""RocksDB's defaults."""
+_COMPACTIONS_OF_UPDATES = {
+    "level0_file_num_compaction_trigger": "16",
+    "level0_slowdown_writes_trigger": "32",
+    "level0_stop_writes_trigger": "48",
+}
+"""A partition of 80,000 sessions is compacted once, after the update, in place of two or three times."""
+_UPDATES = 2
+"""Writes of updates at a time: while one writes, the other waits for Python's lock. More of them would exceed
+the bound of memory by more."""
 _LOG_FILES = 2
 _LOG_BYTES = 1024 * 1024
 
@@ -56,11 +79,39 @@ class SharedRocksMemory:
         # store to which nobody writes.
         self.buffers = WriteBufferManager(WRITE_BUFFERS_BYTES * 2 // 3, allow_stall=False)
         self.stores: set[RocksStore] = set()
+        self._updates = asyncio.Semaphore(_UPDATES)
 
     def make_room(self) -> None:
         """If the bound is exceeded, wait until the store with most unwritten data has written it."""
-        if self.buffers.get_usage() > WRITE_BUFFERS_BYTES:
-            max(self.stores, key=RocksStore.unwritten_bytes).flush()
+        if (store := self._store_to_flush()) is not None:
+            store.flush()
+
+    async def update(self, write: Callable[[], None]) -> None:
+        """Call ``write`` in a thread, after those of other stores, and make room there."""
+        async with self._updates:
+            await _run_to_end(write)
+            if (store := self._store_to_flush()) is not None:
+                await _run_to_end(store.flush)
+
+    def _store_to_flush(self) -> RocksStore | None:
+        if self.buffers.get_usage() <= WRITE_BUFFERS_BYTES:
+            return None
+        return max(self.stores, key=RocksStore.unwritten_bytes)
+
+
+async def _run_to_end(work: Callable[[], None]) -> None:
+    """Call ``work`` in a thread. If the caller is cancelled, this is raised once ``work`` has ended."""
+    working = asyncio.get_running_loop().run_in_executor(None, work)
+    cancelled = None
+    while not working.done():
+        try:
+            await asyncio.wait([working])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        working.exception()  # otherwise it would be logged that nobody asked for it
+        raise cancelled
+    working.result()
 
 
 class RocksStore:
@@ -69,6 +120,9 @@ class RocksStore:
     ``changelog`` names the changelog that the store is a copy of: that of another one is wiped.
     A write is in the operating system's cache when it returns: the death of the process loses nothing, that
     of the machine loses what the changelog still has.
+    A long update is not logged. RocksDB puts a batch, with its position, into one memtable, and writes
+    memtables to files in their order: the death of the process leaves the entries up to some position. No
+    logged write may follow before they are in files: it would be read again without them.
 
     Raises:
         UsageError: another process has the store open.
@@ -79,6 +133,13 @@ class RocksStore:
         self._changelog = changelog.encode()
         self._memory = memory
         self._options = _options(memory)
+        self._flushing = threading.Lock()
+        """Held while the store is flushed by a thread, closed or wiped."""
+        self._updated = 0
+        """Entries of the update in progress."""
+        self._is_logged = True
+        """False in a long update, until all of it is in files."""
+        self._is_open = True
         self._db = self._open()
         memory.stores.add(self)
 
@@ -97,6 +158,33 @@ class RocksStore:
         return value
 
     def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        if not self._is_logged:
+            self._end_update()
+        self._write(entries, position=position)
+        self._memory.make_room()
+
+    async def restore(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        await self._memory.update(partial(self._update, entries, position=position))
+
+    async def restored(self) -> None:
+        if self._updated:
+            await _run_to_end(self._end_update)
+
+    def _update(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        self._updated += len(entries)
+        if self._is_logged and self._updated >= UNLOGGED_FROM:
+            self._db.set_options(_COMPACTIONS_OF_UPDATES)
+            self._is_logged = False
+        self._write(entries, position=position)
+
+    def _end_update(self) -> None:
+        self._updated = 0
+        if not self._is_logged:
+            self.flush()
+            self._db.set_options(_COMPACTIONS)
+            self._is_logged = True
+
+    def _write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
         batch = WriteBatch(raw_mode=True)
         for key, value in entries.items():
             if value is None:
@@ -104,8 +192,7 @@ class RocksStore:
             else:
                 batch.put(key, value)
         batch.put(_POSITION_KEY, b"%d %s" % (position, self._changelog))
-        self._db.write(batch)
-        self._memory.make_room()
+        self._db.write(batch, None if self._is_logged else _unlogged())
 
     def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         items: Iterator[tuple[object, bytes]] = iter(self._db.items(from_key=after + b"\x00"))
@@ -114,9 +201,11 @@ class RocksStore:
         return [(key, value) for key, value in islice(items, limit) if isinstance(key, bytes)]
 
     def wipe(self) -> None:
-        self._db.close()
-        shutil.rmtree(self._path)
-        self._db = self._open()
+        with self._flushing:
+            self._db.close()
+            shutil.rmtree(self._path)
+            self._db = self._open()
+            self._updated, self._is_logged = 0, True
 
     def unwritten_bytes(self) -> int:
         """Bytes in memory that are not in a file yet, including those being written."""
@@ -124,11 +213,15 @@ class RocksStore:
 
     def flush(self) -> None:
         """Wait until all that is in memory is in a file."""
-        self._db.flush()
+        with self._flushing:
+            if self._is_open:
+                self._db.flush()
 
     def close(self) -> None:
         self._memory.stores.discard(self)
-        self._db.close()
+        with self._flushing:
+            self._is_open = False
+            self._db.close()
 
     def _open(self) -> Rdict:
         make_private_directory(self._path)  # it protects RocksDB's own files
@@ -156,9 +249,9 @@ class TemporaryStore(RocksStore):
         except OSError as exc:
             raise LogError(f"no directory for temporary files can be used: {exc}") from exc
 
-    def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+    def _write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
         try:
-            super().write(entries, position=position)
+            super()._write(entries, position=position)
         except Exception as exc:
             # rocksdict has no class of its own for a disk that is full.
             raise LogError(f"{self._directory.name}: a copy of the states cannot be written: {exc}") from exc
@@ -166,6 +259,12 @@ class TemporaryStore(RocksStore):
     def close(self) -> None:
         super().close()
         self._directory.cleanup()
+
+
+def _unlogged() -> WriteOptions:
+    options: Any = WriteOptions()  # its types say that this is a method
+    options.disable_wal = True
+    return cast("WriteOptions", options)
 
 
 def _options(memory: SharedRocksMemory) -> Options:

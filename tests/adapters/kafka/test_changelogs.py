@@ -123,6 +123,35 @@ async def test_a_reader_that_is_slow_holds_up_little_more_than_a_fetch(
     assert len(first) + sum(rest) == ENTRIES
 
 
+async def test_chunks_of_all_partitions_together_are_bounded(
+    connection: Connection, topics: Topics, producer: AIOKafkaProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changelogs, "_MOST", 50)
+    monkeypatch.setattr(changelogs, "_CHUNKS", 2)
+    await fill(producer, topics)
+    reader = ChangelogReader(connection, topics.changelog)
+    held = 0
+    most: list[int] = []
+
+    async def read_slowly(partition: int) -> int:
+        nonlocal held
+        count = 0
+        async with aclosing(reader.read(partition, 0, ENTRIES)) as chunks:
+            async for records, _ in chunks:
+                held += 1
+                most.append(held)
+                await asyncio.sleep(0.01)
+                held -= 1
+                count += len(records)
+                if partition == 0:
+                    break  # a chunk that a caller leaves behind takes no room for ever
+        return count
+
+    counts = await asyncio.gather(*(read_slowly(partition) for partition in range(PARTITIONS)))
+    assert counts[1:] == [ENTRIES] * (PARTITIONS - 1)
+    assert max(most) == 2
+
+
 async def test_a_caller_that_gives_up_leaves_no_consumer_behind(
     connection: Connection, topics: Topics, producer: AIOKafkaProducer
 ) -> None:

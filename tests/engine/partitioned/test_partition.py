@@ -248,6 +248,38 @@ async def test_a_take_over_reports_its_progress(bench: Bench) -> None:
     assert (store.closed, half.closed) == (True, True)
 
 
+class LosingStore(NotingStore):
+    """A store that loses, when its process dies, what an update has written and not ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: tuple[dict[bytes, bytes], int | None] = {}, None
+
+    async def restored(self) -> None:
+        self.kept = dict(self.entries), self.position()
+
+    def die(self) -> None:
+        """Be as the next process finds it."""
+        entries, position = self.kept
+        self.wipe()
+        if position is not None:
+            self.write(dict(entries), position=position)
+
+
+async def test_what_a_take_over_has_read_is_kept_before_it_goes_on(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    await bench.live()
+    store = LosingStore()
+    first = bench.partition(store=store)
+    assert await first.open() == 2
+    entries = dict(store.entries)
+    store.die()
+    assert store.entries == entries
+    assert store.position() == len(bench.durable.changelog)
+    await first.close()
+
+
 async def test_what_a_take_over_has_read_is_not_read_again_by_the_next(bench: Bench) -> None:
     bench.configure()
     bench.fire("s", "a")

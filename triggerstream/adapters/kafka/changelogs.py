@@ -20,8 +20,12 @@ from triggerstream.core.errors import LogError
 
 _FETCH_BYTES = 16 * 1024 * 1024
 """Bytes of one answer for all partitions together. A second one is under way while it is read."""
+_PARTITION_BYTES = 1024 * 1024
+"""Bytes of one partition in an answer, as aiokafka has it."""
 _MOST = 2_000
 """Records that are made of an answer at once: some 5 ms in which the event loop serves nothing else."""
+_CHUNKS = 4
+"""Chunks of all partitions that are read and not yet dealt with: some 6 MB."""
 
 Chunk = tuple[list[Any], int]
 """Records of a partition, and the position after them."""
@@ -29,18 +33,37 @@ Chunk = tuple[list[Any], int]
 
 @dataclass(slots=True, eq=False)
 class _Reading:
-    """A read of ``place`` from ``position`` to before ``end``. ``chunks``: the next one, or an error."""
+    """A read of ``place`` from ``position`` to before ``end``. ``chunks``: the next one, or an error.
+
+    ``room`` is that of all reads for chunks; ``held`` of it is this one's.
+    """
 
     place: TopicPartition
     position: int
     end: int
+    room: asyncio.Semaphore
+    held: int = 0
     chunks: asyncio.Queue[Chunk | Exception] = field(default_factory=lambda: asyncio.Queue(1))
     is_over: bool = False
 
     async def hand_over(self, chunk: Chunk | Exception) -> None:
-        """Put ``chunk`` into the queue once the caller has taken the one before."""
+        """Put ``chunk`` into the queue once there is room, and the caller has taken the one before."""
         if not self.is_over:
+            await self.room.acquire()
+            await self._put(chunk)
+
+    async def _put(self, chunk: Chunk | Exception) -> None:
+        self.held += 1
+        if self.is_over:
+            self.release()
+        else:
             await self.chunks.put(chunk)
+
+    def release(self, count: int = 1) -> None:
+        """Give the room of ``count`` chunks back."""
+        self.held -= count
+        for _ in range(count):
+            self.room.release()
 
     def fail(self, error: Exception) -> None:
         """Replace the chunk that the caller has not taken yet by an error."""
@@ -49,10 +72,11 @@ class _Reading:
             self.chunks.put_nowait(error)
 
     def give_up(self) -> None:
-        """Drop the chunks: the caller has left, and the reader must not wait for room in the queue."""
+        """Drop the chunks: the caller has left, and the reader must not wait for room."""
         self.is_over = True
         while not self.chunks.empty():
             self.chunks.get_nowait()
+        self.release(self.held)
 
 
 class ChangelogReader:
@@ -68,6 +92,7 @@ class ChangelogReader:
         self._stuck_s = stuck_s
         self._waiting: list[_Reading] = []
         self._working: asyncio.Task[None] | None = None
+        self._room = asyncio.Semaphore(_CHUNKS)
 
     async def read(self, partition: int, begin: int, end: int) -> AsyncGenerator[Chunk]:
         """The committed records from ``begin`` to before ``end``, in chunks with the position after each.
@@ -79,7 +104,7 @@ class ChangelogReader:
         """
         if begin >= end:
             return
-        reading = _Reading(TopicPartition(self._topic, partition), begin, end)
+        reading = _Reading(TopicPartition(self._topic, partition), begin, end, self._room)
         self._waiting.append(reading)
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
@@ -89,6 +114,7 @@ class ChangelogReader:
                 if isinstance(chunk, Exception):
                     raise chunk
                 yield chunk
+                reading.release()
                 if chunk[1] >= end:
                     return
         finally:
@@ -129,6 +155,9 @@ class ChangelogReader:
     async def _read(self, readings: dict[TopicPartition, _Reading]) -> None:
         ranges = {place: (one.position, one.end) for place, one in readings.items()}
         async with reader_of(self._connection, self._topic, most_bytes=_FETCH_BYTES, parsed=True) as reader:
+            if len(ranges) * _PARTITION_BYTES <= _FETCH_BYTES:
+                # aiokafka fetches nothing for 0.1 s while some of an answer is not read.
+                reader._fetcher._prefetch_backoff = 0.0  # noqa: SLF001 - nothing public
             chunks = read_chunks(reader, ranges, most=_MOST, stuck_s=self._stuck_s)
             async with aclosing(chunks) as found:
                 async for place, records, after in found:

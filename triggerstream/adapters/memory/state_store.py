@@ -56,6 +56,12 @@ class MemoryStateStore:
                 self._files.entries[key] = value
         self._files.position = position
 
+    async def restore(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        self.write(entries, position=position)
+
+    async def restored(self) -> None:
+        pass
+
     def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         entries = self._files.entries
         return [(key, entries[key]) for key in sorted(entries) if key > after][:limit]

@@ -220,10 +220,11 @@ async def _recover(
             mark = entries.get(CHECKPOINT_KEY)
             if position is not None and mark is not None and not same_writing(mark, known):
                 break  # checked before it is written: after a crash here, the same check finds it again
-            store.write(entries, position=after)
+            await store.restore(entries, position=after)
             recovery.left = max(extent.end - after, 0)
             failpoint("takeover.recovering")
         else:
+            await store.restored()
             return
     logger.warning(
         "changelog was rebuilt: store is read again from the beginning",
