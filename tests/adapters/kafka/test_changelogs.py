@@ -8,9 +8,10 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.adapters.kafka.conftest import PARTITIONS
+from tests.support.waiting import eventually
 from triggerstream.adapters.kafka import changelogs
 from triggerstream.adapters.kafka.changelogs import ChangelogReader
 from triggerstream.adapters.kafka.connection import Connection
@@ -121,6 +122,20 @@ async def test_a_reader_that_is_slow_holds_up_little_more_than_a_fetch(
         rest = [len(records) async for records, _ in chunks]
     assert max(rest) <= 50
     assert len(first) + sum(rest) == ENTRIES
+
+
+async def test_a_partition_that_is_read_is_not_fetched_any_more(
+    connection: Connection, topics: Topics, producer: AIOKafkaProducer, consumers: list[AIOKafkaConsumer]
+) -> None:
+    """A fetch that finds nothing makes the next one wait for it."""
+    await fill(producer, topics)
+    reader = ChangelogReader(connection, topics.changelog)
+    other = asyncio.create_task(read(reader, 1, 0, ENTRIES + 1))
+    assert len(await read(reader, 0, 0, ENTRIES)) == ENTRIES
+    (consumer,) = consumers
+    await eventually(lambda: consumer.paused() == {TopicPartition(topics.changelog, 0)})
+    other.cancel()
+    await reader.close()
 
 
 async def test_chunks_of_all_partitions_together_are_bounded(
