@@ -16,6 +16,7 @@ from triggerstream.engine.counters import Counters
 from triggerstream.engine.partitioned.ownership import Assignment, Owner
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import Commit, Extent, TakeOverError
+from triggerstream.engine.partitioned.session_scans import SessionScans
 
 
 class Benches:
@@ -84,6 +85,36 @@ async def test_partitions_are_closed_before_others_are_taken_over(benches: Bench
     benches.make = made  # type: ignore[method-assign] # looks at what was made before
     await benches.owner.open([0])
     assert phases == [PartitionPhase.CLOSED, PartitionPhase.CLOSED]
+    await benches.owner.close()
+
+
+async def test_sessions_are_scanned_once_all_partitions_are_taken_over(
+    benches: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans: list[SessionScans] = []
+
+    async def note(self: SessionScans) -> None:
+        scans.append(self)
+
+    monkeypatch.setattr(SessionScans, "run", note)
+    slow, make = asyncio.Event(), benches.make
+
+    def made(number: int) -> Partition:
+        partition = make(number)
+        if number == 1:
+            assert isinstance(partition.ledger, BenchLedger)
+            partition.ledger.extent_gate = slow
+        return partition
+
+    benches.make = made  # type: ignore[method-assign] # one of them is slow
+    opening = asyncio.create_task(benches.owner.open([0, 1]))
+    await eventually(lambda: benches.owner.get(0) is not None)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert scans == []
+    slow.set()
+    await opening
+    await eventually(lambda: len(scans) == 2)
     await benches.owner.close()
 
 

@@ -87,6 +87,17 @@ async def test_an_index_pauses_while_records_wait_and_follows_afterwards(watched
     assert ([row.session for row in page.sessions], page.complete) == (["s", "t"], True)
 
 
+async def test_an_index_pauses_while_another_partition_is_taken_over(watched: Watched) -> None:
+    watched.owner.partitions[1] = watched.bench.partition()
+    watched.bench.fire("s", "a")
+    await watched.fold()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert watched.indexed() == []
+    del watched.owner.partitions[1]
+    await eventually(lambda: watched.indexed() == ["s"])
+
+
 async def test_a_filtered_list_brings_a_paused_index_further(watched: Watched) -> None:
     watched.waiting = LAG + 1
     watched.bench.fire("s", "a")

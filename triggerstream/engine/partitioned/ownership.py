@@ -76,13 +76,18 @@ class Owner:
         claims = self._claims = assignment.claims
         partitions = {number: self._watched(assignment.make(number)) for number in numbers}
         self.partitions = dict(partitions)
+        all_open = asyncio.Event()
+        for partition in partitions.values():
+            partition.others_open = all_open
         await _all({number: partition.start() for number, partition in partitions.items()})
         failpoint("takeover.started")
         await confirm_membership()
         former = await claims.take()
-        return await _all(
+        offsets = await _all(
             {number: partition.open(former.get(number, ())) for number, partition in partitions.items()}
         )
+        all_open.set()
+        return offsets
 
     def _watched(self, partition: Partition) -> Partition:
         if self.on_durable is not None:

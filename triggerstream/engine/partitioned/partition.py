@@ -61,6 +61,12 @@ class PartitionPhase(Enum):
     CLOSED = "closed"
 
 
+def _set_event() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass(slots=True, eq=False)
 class Partition:
     """One owned partition. ``fail`` is called with an error that must end the process.
@@ -88,6 +94,8 @@ class Partition:
     """Semaphore held while former owners' transactions are ended; shared by all partitions of a process."""
     turns: TransactionTurns = field(default_factory=TransactionTurns)
     """When transactions begin; shared by all partitions of a process."""
+    others_open: asyncio.Event = field(default_factory=_set_event)
+    """Set once all partitions of the assignment are taken over: scans before would delay the others."""
     timing: PartitionTiming = field(default_factory=PartitionTiming)
     address: str = advice.ANY_APP
     """The address of the app for ``--at``."""
@@ -219,7 +227,7 @@ class Partition:
         self.phase = PartitionPhase.READY
         self._committer = self._committing.start(f"checkpoints of {self.place}", self._commit_all())
         self._background.start(f"timers of {self.place}", self._timer_service.run())
-        self._background.start(f"scans of {self.place}", self._scans.run())
+        self._background.start(f"scans of {self.place}", self._scan())
         logger.info(
             "partition taken over",
             extra={
@@ -230,6 +238,10 @@ class Partition:
         )
         failpoint("takeover.ready")
         return mark.offset
+
+    async def _scan(self) -> None:
+        await self.others_open.wait()
+        await self._scans.run()
 
     def _set_up(self, taken: TakenOver) -> CheckpointMark:
         """Make the parts that need the result of the take-over; return the mark to continue with."""

@@ -127,8 +127,13 @@ class WorkerInspector:
             tasks.create_task(keep(self._following))
 
     def _following(self) -> list[tuple[Indexer, States]]:
-        """The indexes to update now: while a partition has many records to fold, its index pauses."""
+        """The indexes to update now.
+
+        While partitions are taken over, all pause; while one has many records to fold, its own.
+        """
         ready = list(self._ready())
+        if len(ready) < len(self._owner.partitions):
+            return []
         if not all(one.indexer.complete for one in ready):
             waiting, most = self._waiting(), self._most_waiting
             ready = [one for one in ready if waiting.get(one.partition.number, 0) <= most]
