@@ -235,6 +235,7 @@ async def test_a_rebuild_that_was_killed_is_repeated(app: Stage) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1800)
 async def test_a_rebuild_that_is_killed_at_every_point_of_every_partition_is_repeated(app: Stage) -> None:
     before = await live(app)
     kills = 0
