@@ -30,6 +30,7 @@ class Consumer:
         self._client = SimpleNamespace()
         self.assigned: Collection[TopicPartition] = ()
         self.asked: list[Collection[TopicPartition]] = []
+        self.paused: set[TopicPartition] = set()
 
     def assign(self, places: Collection[TopicPartition]) -> None:
         self.assigned = places
@@ -37,13 +38,16 @@ class Consumer:
     def unsubscribe(self) -> None:
         self.assigned = ()
 
+    def pause(self, place: TopicPartition) -> None:
+        self.paused.add(place)
+
     def seek(self, place: TopicPartition, offset: int) -> None:
         self._at[place] = offset
 
     async def getmany(
         self, *places: TopicPartition, **_options: object
     ) -> dict[TopicPartition, list[SimpleNamespace]]:
-        assert set(places) <= set(self.assigned)
+        assert set(places) <= set(self.assigned) - self.paused
         self.asked.append(places)
         if (takes_s := next(self._slow, None)) is not None:
             time.sleep(takes_s)  # noqa: ASYNC251 - as SIGSTOP would: nothing of the process runs
