@@ -148,9 +148,13 @@ class Partition:
     dead_letters: list[DeadLetter] = field(default_factory=list)
     retired: dict[RetiredKey, bytes] = field(default_factory=dict)
 
-    def process(self, records: Sequence[Record], *, most: int | None = None) -> Checkpoint:
-        """Fold one batch, or a part of it that makes ``most`` bytes."""
-        checkpoint = Processor(app=self.rules.app).process(self.rules, records, self.stored.get, most=most)
+    def process(
+        self, records: Sequence[Record], *, most: int | None = None, scattered: bool = False
+    ) -> Checkpoint:
+        """Fold one batch, or a part of it that makes ``most`` bytes, or one of scattered events."""
+        checkpoint = Processor(app=self.rules.app).process(
+            self.rules, records, self.stored.get, most=most, scattered=scattered
+        )
         self.stored.update({session: stored.state for session, stored in checkpoint.states.items()})
         keep_retired(self.retired, checkpoint.retired)
         self.decided += [decided.decision for decided in checkpoint.decided]

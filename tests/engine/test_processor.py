@@ -57,7 +57,7 @@ from triggerstream.core.state import RESOLVED, Arrival, SessionState
 from triggerstream.core.tasks import NEVER_APPLIED, AppliedConfiguration, Bounds, Configuration, Rules
 from triggerstream.core.timers import DueOf, due, with_exact_due
 from triggerstream.engine.checkpoint import Checkpoint
-from triggerstream.engine.processor import REMEMBERED_BYTES, FoldVersionError, Processor
+from triggerstream.engine.processor import REMEMBERED_BYTES, FoldVersionError, Processor, are_scattered
 from triggerstream.engine.stored_states import StateDecoder, UnreadableStateError
 from triggerstream.wire import commands, tasksfile
 from triggerstream.wire import state as states
@@ -191,23 +191,56 @@ def test_folding_in_any_split_equals_folding_at_once(history: History, data: st.
 
 @pytest.mark.laws
 @given(
-    st.one_of(
+    history=st.one_of(
         histories(kinds=EVERYTHING),
         histories(kinds=(*EVERYTHING, *CHANGING), configs=configurations(bounds=SMALL)),
     ),
-    st.integers(1, 3_000),
+    most=st.integers(1, 3_000),
+    scattered=st.booleans(),
 )
-def test_folding_in_parts_of_any_size_equals_folding_at_once(history: History, most: int) -> None:
+def test_folding_in_parts_of_any_size_equals_folding_at_once(
+    history: History, most: int, *, scattered: bool
+) -> None:
     records = records_of(history)
     whole, parts = Partition(Rules(app=APP)), Partition(Rules(app=APP))
     whole.process(records)
     while records:
-        records = records[parts.process(records, most=most).records :]
+        records = records[parts.process(records, most=most, scattered=scattered).records :]
     assert parts.stored == whole.stored
     assert parts.values == whole.values
     assert parts.settled == whole.settled
     assert parts.dead_letters == whole.dead_letters
     assert parts.rules == whole.rules
+
+
+def test_scattered_events_are_folded_in_parts() -> None:
+    log = Log(tasks(t=task("a", "b")))
+    for trigger in "ab":
+        for number in range(100):
+            log.fire(trigger, session=f"s{number}")
+    whole, parts = Partition(Rules(app=APP)), Partition(Rules(app=APP))
+    whole.process(log.records)
+    records, sizes = log.records, []
+    while records:
+        checkpoint = parts.process(records, scattered=True)
+        records = records[checkpoint.records :]
+        sizes.append(checkpoint.records)
+    assert sizes == [128, 73]
+    assert parts.stored == whole.stored
+    assert parts.values == whole.values
+
+
+@pytest.mark.parametrize(
+    ("sessions", "events", "scattered"),
+    [(128, 128, False), (129, 129, True), (150, 300, False), (300, 400, True)],
+)
+def test_events_are_scattered_if_there_are_many_and_hardly_two_of_a_session(
+    *, sessions: int, events: int, scattered: bool
+) -> None:
+    log = Log(tasks(t=task("a")))
+    for number in range(events):
+        log.fire("a", session=f"s{number % sessions}")
+    assert are_scattered(log.records[1:]) == scattered
 
 
 def test_a_checkpoint_ends_with_the_record_that_makes_it_long() -> None:
@@ -1000,6 +1033,25 @@ def test_remembered_state_is_used_only_for_the_bytes_that_it_was_encoded_to() ->
     assert processor.recall(session, states.encode(other)) == other
     processor.encode(session, remembered)
     assert processor.recall(session, stored) is remembered
+
+
+def test_scattered_state_is_remembered_from_the_second_time_on_that_it_is_encoded() -> None:
+    processor, session = Processor(app=APP), SessionId("s")
+    first, second = SessionState(offset=1), SessionState(offset=2)
+    once = processor.encode(session, first, scattered=True)
+    assert processor.recall(session, once) is not first
+    assert processor.recall(session, once) == first
+    twice = processor.encode(session, second, scattered=True)
+    assert processor.recall(session, twice) is second
+    assert processor.peek(session, twice) is second
+
+
+def test_scattered_sessions_leave_no_state_in_memory() -> None:
+    processor = Processor(app=APP)
+    for offset in range(3):
+        for number in range(5_000):
+            processor.encode(SessionId(f"s{number}"), SessionState(offset=offset), scattered=True)
+    assert not any(known for _, known in processor._encoded.values())  # noqa: SLF001 - nothing else tells
 
 
 def state_of_length(length: int) -> SessionState:

@@ -484,6 +484,23 @@ async def test_what_is_not_folded_yet_at_the_end_the_next_owner_folds(
     await after.close()
 
 
+async def test_parts_of_scattered_events_become_durable_in_one_transaction(bench: Bench) -> None:
+    bench.configure()
+    for name in "ab":
+        for number in range(300):
+            bench.fire(f"s{number}", name)
+    log = bench.durable.log
+    partition = bench.partition()
+    await partition.open()
+    for begin, end in ((0, 301), (301, 601)):
+        partition.take(end - begin)
+        partition.fold(log[begin:end], span=(begin, end))
+    await partition.reached(601)
+    assert (partition.counters.checkpoints, partition.counters.batches) == (1, 2)
+    assert len(set(bench.durable.commands)) == 300
+    await partition.close()
+
+
 async def fold_in_two_batches(bench: Bench, partition: Partition, *, apart_s: float) -> None:
     """Fold two events, each a batch of its own."""
     for name in "ab":

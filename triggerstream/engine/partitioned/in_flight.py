@@ -35,6 +35,8 @@ class TakenBatch:
     records: Sequence[Record]
     lost: DeadLetter | None = None
     end: int = 0
+    scattered: bool = False
+    """True if hardly two of its events are of one session."""
 
 
 @dataclass(slots=True)

@@ -39,7 +39,7 @@ from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.partitioned.turns import TransactionTurns
 from triggerstream.engine.partitioned.writer import CheckpointWriter
 from triggerstream.engine.ports import Clock
-from triggerstream.engine.processor import PART_BYTES, Processor
+from triggerstream.engine.processor import PART_BYTES, Processor, are_scattered
 from triggerstream.engine.timers.service import TimerService
 from triggerstream.wire.marks import CheckpointMark, Identity
 from triggerstream.wire.records import NewRecord, Record
@@ -311,7 +311,7 @@ class Partition:
                 )
                 return
             self._position = max(self._position, end)
-        self._flight.to_fold.append(TakenBatch(records))
+        self._flight.to_fold.append(TakenBatch(records, scattered=are_scattered(records)))
         self._fold_on()
 
     def pass_over(self, span: tuple[int, int], *, first: int, reason: str) -> None:
@@ -362,7 +362,9 @@ class Partition:
                     self._release(1)
                     continue
             try:
-                checkpoint = self.processor.process(self.rules, records, self._states.load, most=PART_BYTES)
+                checkpoint = self.processor.process(
+                    self.rules, records, self._states.load, most=PART_BYTES, scattered=taken.scattered
+                )
             except Exception as exc:  # noqa: BLE001 - whatever it is, nothing of it may be made durable
                 batches.clear()
                 self.fail(exc)
