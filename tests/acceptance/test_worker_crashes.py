@@ -16,6 +16,7 @@ import pytest
 
 from tests.adapters.faust.workers import Stage, WorkerProcess, stage
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.rocksdb import UNLOGGED_FROM
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import CHECKPOINT, RELEASE, TAKEOVER
 
@@ -106,6 +107,30 @@ async def test_deaths_within_take_overs_lose_and_invent_nothing(app: Stage) -> N
         await dead(app, following)
         sessions += 75
     await exact(app, sessions=sessions)
+
+
+LONG = 8_000
+"""Half of the sessions of one partition, so many that the update of its store is not logged to its end."""
+
+
+@pytest.mark.timeout(900)
+async def test_death_within_a_long_update_of_a_store_loses_and_invents_nothing(
+    kafka: str, kafka_app: AppId, tmp_path: Path
+) -> None:
+    with stage(Connection(bootstrap=kafka), kafka_app, tmp_path / "workers", partitions=1) as app:
+        await app.prepare()
+        for begin in range(0, 2 * LONG, LONG):
+            await app.fire(range(begin, begin + LONG))
+        first = app.start()
+        await app.settled()
+        await first.drained()
+        shutil.rmtree(app.directory("w1"))
+        reads = UNLOGGED_FROM // 1_000
+        await dead(app, f"takeover.recovering:{reads}")
+        await dead(app, f"takeover.recovering:{reads // 2}")
+        await dead(app, "takeover.recovered")
+        await app.fire(range(LONG, 3 * LONG // 2))
+        await exact(app, sessions=2 * LONG)
 
 
 @pytest.mark.faults
