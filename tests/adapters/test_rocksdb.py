@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from rocksdict import Options, WriteBufferManager
+from rocksdict import Options, Rdict, WriteBufferManager
 
 from triggerstream.adapters import rocksdb
 from triggerstream.adapters.rocksdb import WRITE_BUFFERS_BYTES, RocksStore, SharedRocksMemory, TemporaryStore
-from triggerstream.core.errors import LogError
+from triggerstream.core.errors import LogError, UsageError
 
 
 @pytest.mark.parametrize("by_itself", [True, False], ids=["as it is", "RocksDB begins too late"])
@@ -104,6 +104,32 @@ async def test_a_cancelled_update_is_over_before_the_store_can_be_closed(tmp_pat
     assert store.position() == 1
     store.close()
     assert RocksStore(tmp_path, changelog="c", memory=SharedRocksMemory()).position() == 1
+
+
+async def test_a_store_whose_opening_is_cancelled_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    opens = RocksStore._open  # noqa: SLF001 - it waits for the disk
+
+    def slow(self: RocksStore) -> Rdict:
+        begun.set()
+        assert go_on.wait(30), "it waits on the event loop, which would have to let it go on"
+        return opens(self)
+
+    monkeypatch.setattr(RocksStore, "_open", slow)
+    memory = SharedRocksMemory()
+    opening = asyncio.create_task(RocksStore.opened(tmp_path, changelog="c", memory=memory))
+    assert await asyncio.to_thread(begun.wait, 30)
+    opening.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert memory.stores == set()
+    store = await RocksStore.opened(tmp_path, changelog="c", memory=memory)
+    with pytest.raises(UsageError, match="another process has this store open"):
+        await RocksStore.opened(tmp_path, changelog="c", memory=memory)
+    store.close()
 
 
 _DIE = """

@@ -358,11 +358,14 @@ class PartitionedPlace(Place):
         ids = new_ids(self.app)
         return Assignment(claims=self.claims(ids), make=lambda _: self._made(ids[0]))
 
+    async def _open_store(self) -> StateStore:
+        return self.open_store()
+
     def _made(self, id_: OwnerId) -> Partition:
         return Partition(
             processor=Processor(app=self.app, partition=0, partitions=1),
             ledger=self.ledger(id_),
-            open_store=self.open_store,
+            open_store=self._open_store,
             appender=self.appender,
             clock=ManualClock(),
             identity=self.identity,

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from rocksdict import (
     BlockBasedOptions,
@@ -96,7 +96,8 @@ class SharedRocksMemory:
     def _store_to_flush(self) -> RocksStore | None:
         if self.buffers.get_usage() <= WRITE_BUFFERS_BYTES:
             return None
-        return max(self.stores, key=RocksStore.unwritten_bytes)
+        stores = list(self.stores)  # threads add stores that they have opened
+        return max(stores, key=RocksStore.unwritten_bytes)
 
 
 async def _run_to_end(work: Callable[[], None]) -> None:
@@ -142,6 +143,22 @@ class RocksStore:
         self._is_open = True
         self._db = self._open()
         memory.stores.add(self)
+
+    @classmethod
+    async def opened(cls, path: Path, *, changelog: str, memory: SharedRocksMemory) -> Self:
+        """A store, opened in a thread: that waits for the disk several times.
+
+        Raises:
+            UsageError: another process has the store open.
+        """
+        found: list[Self] = []
+        try:
+            await _run_to_end(lambda: found.append(cls(path, changelog=changelog, memory=memory)))
+        except asyncio.CancelledError:
+            for store in found:
+                store.close()
+            raise
+        return found[0]
 
     def position(self) -> int | None:
         value = self._db.get(_POSITION_KEY)

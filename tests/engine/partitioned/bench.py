@@ -204,11 +204,13 @@ class Bench:
         turns: TransactionTurns | None = None,
         store: BenchStore | None = None,
     ) -> Partition:
-        states = store or self.store
+        async def opened() -> BenchStore:
+            return store or self.store
+
         return BenchPartition(
             processor=Processor(app=APP, partition=0, partitions=1),
             ledger=BenchLedger(self.durable),
-            open_store=lambda: states,
+            open_store=opened,
             appender=BenchAppender(self.durable),
             clock=self.clock,
             identity=identity,

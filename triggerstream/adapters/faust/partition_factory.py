@@ -96,6 +96,7 @@ class PartitionFactory:
             address=address,
         )
 
-    def _open_store(self, number: int) -> RocksStore:
+    async def _open_store(self, number: int) -> RocksStore:
         path = self.settings.directory / f"{self.settings.app}-sessions" / str(number)
-        return RocksStore(path, changelog=f"{self.identity.cluster}/{self.changelog_id}", memory=self.memory)
+        changelog = f"{self.identity.cluster}/{self.changelog_id}"
+        return await RocksStore.opened(path, changelog=changelog, memory=self.memory)

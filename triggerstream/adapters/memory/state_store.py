@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from triggerstream.core.errors import UsageError
 
@@ -36,6 +37,11 @@ class MemoryStateStore:
             self.wipe()
         self._files.changelog = changelog
         self._files.is_open = True
+
+    @classmethod
+    async def opened(cls) -> Self:
+        """A new store, as a partition opens it."""
+        return cls()
 
     @property
     def entries(self) -> Mapping[bytes, bytes]:

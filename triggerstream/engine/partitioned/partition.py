@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -77,7 +77,7 @@ class Partition:
 
     processor: Processor
     ledger: Ledger
-    open_store: Callable[[], StateStore]
+    open_store: Callable[[], Awaitable[StateStore]]
     appender: Appender
     clock: Clock
     identity: Identity

@@ -68,7 +68,7 @@ async def take_over(
     app: AppId,
     identity: Identity,
     ledger: Ledger,
-    open_store: Callable[[], StateStore],
+    open_store: Callable[[], Awaitable[StateStore]],
     recovery: Recovery,
     former: Sequence[FormerOwner],
     transactions: asyncio.Semaphore,
@@ -90,7 +90,7 @@ async def take_over(
     ending = _Ending(ledger=ledger, former=former, transactions=transactions, bounded=bounded)
     extent = await ledger.extent()
     failpoint("takeover.measured")
-    store = open_store()
+    store = await open_store()
     try:
         extent = await ending.end(partition, store, extent)
         await _recover(partition, ledger, store, extent, recovery)
