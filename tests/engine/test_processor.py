@@ -1035,23 +1035,25 @@ def test_remembered_state_is_used_only_for_the_bytes_that_it_was_encoded_to() ->
     assert processor.recall(session, stored) is remembered
 
 
-def test_scattered_state_is_remembered_from_the_second_time_on_that_it_is_encoded() -> None:
+def test_state_in_a_crowd_is_remembered_from_the_second_time_on_that_it_is_encoded() -> None:
     processor, session = Processor(app=APP), SessionId("s")
     first, second = SessionState(offset=1), SessionState(offset=2)
-    once = processor.encode(session, first, scattered=True)
+    once = processor.encode(session, first, crowded=True)
     assert processor.recall(session, once) is not first
     assert processor.recall(session, once) == first
-    twice = processor.encode(session, second, scattered=True)
+    twice = processor.encode(session, second, crowded=True)
     assert processor.recall(session, twice) is second
     assert processor.peek(session, twice) is second
 
 
-def test_scattered_sessions_leave_no_state_in_memory() -> None:
+@pytest.mark.parametrize(("sessions", "remembered"), [(64, 64), (65, 0)])
+def test_states_of_many_sessions_are_not_remembered_at_once(*, sessions: int, remembered: int) -> None:
+    log = Log(tasks(t=task("a", "b")))
+    for number in range(sessions):
+        log.fire("a", session=f"s{number}")
     processor = Processor(app=APP)
-    for offset in range(3):
-        for number in range(5_000):
-            processor.encode(SessionId(f"s{number}"), SessionState(offset=offset), scattered=True)
-    assert not any(known for _, known in processor._encoded.values())  # noqa: SLF001 - nothing else tells
+    processor.process(Rules(app=APP), log.records, lambda _: None)
+    assert sum(known is not None for _, known in processor._encoded.values()) == remembered  # noqa: SLF001 - nothing else tells
 
 
 def state_of_length(length: int) -> SessionState:
