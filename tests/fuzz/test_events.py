@@ -29,7 +29,7 @@ from triggerstream.core.events import (
     Trigger,
 )
 from triggerstream.core.ids import AppId, CommandId, InstanceId, TriggerName
-from triggerstream.wire import engine_events, events, plain_triggers, records
+from triggerstream.wire import engine_events, events, plain_events, records
 from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.events import ORIGIN_HEADER
 from triggerstream.wire.records import Headers, Record
@@ -172,7 +172,7 @@ def _parse(found: Bytes) -> None:
     events.origin_of(record.headers)
     moved = events.rehomed_headers(record)
     assert any(name == ORIGIN_HEADER and value is not None for name, value in moved)
-    plain = plain_triggers.decode_plain_trigger(record)
+    plain = plain_events.decode_plain_event(record)
     if plain is not None:
         assert repr(plain) == repr(events.decode_any(record))
     event = events.decode(record)
@@ -192,7 +192,7 @@ def test_records_are_read_or_refused_with_one_error() -> None:
             parsers=(
                 Parser(module=events, without=written),
                 Parser(module=engine_events, without=frozenset({"data_of"})),
-                Parser(module=plain_triggers, without=frozenset({"_value_type"})),
+                Parser(module=plain_events, without=frozenset({"_value_type"})),
                 Parser(module=records),
             ),
         )

@@ -19,7 +19,7 @@ from triggerstream.wire.bounds import CONFIG_BYTES, EVENT_BYTES, SESSION_ID_BYTE
 from triggerstream.wire.engine_events import data_of, read_body
 from triggerstream.wire.instants import format_instant, parse_instant
 from triggerstream.wire.json import dumps, dumps_short, kind_of, loads, optional_text, text_of
-from triggerstream.wire.plain_triggers import decode_plain_trigger
+from triggerstream.wire.plain_events import decode_plain_event
 from triggerstream.wire.records import Headers, Record, headers_bytes
 
 ORIGIN_HEADER = "triggerstream-origin"
@@ -45,7 +45,7 @@ def decode(record: Record) -> Event | ConfigApplied:
     Raises:
         DecodeError: it is invalid; the message names the place and what would be right.
     """
-    found = decode_plain_trigger(record)
+    found = decode_plain_event(record)
     return decode_any(record) if found is None else found
 
 

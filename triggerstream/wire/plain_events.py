@@ -1,4 +1,4 @@
-"""A faster way to read most triggers: msgspec reads exactly their form, and checks it in C.
+"""A faster way to read most events: msgspec reads exactly their form, and checks it in C.
 
 Any record of another form is left to :func:`triggerstream.wire.events.decode_any`, which reads all forms and
 words the errors. For each record that is read here, it would return the same event; a law checks this.
@@ -12,9 +12,10 @@ from msgspec import Meta, MsgspecError, Struct
 from msgspec.json import Decoder
 
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.events import ENGINE_PREFIX, Event, Trigger
+from triggerstream.core.events import ENGINE_PREFIX, Body, ConfigApplied, Event, Trigger
 from triggerstream.core.ids import SessionId, TriggerName
 from triggerstream.wire.bounds import EVENT_BYTES, INTEGER_LIMIT, SESSION_ID_BYTES, TRACE_CHARS
+from triggerstream.wire.engine_events import read_body
 from triggerstream.wire.instants import parse_instant
 from triggerstream.wire.records import Record
 
@@ -31,7 +32,7 @@ def _value_type() -> Any:  # noqa: ANN401 - a type for msgspec alone
     return value
 
 
-class _PlainTrigger(Struct, forbid_unknown_fields=True, gc=False):
+class _PlainEvent(Struct, forbid_unknown_fields=True, gc=False):
     type: str
     data: dict[str, _value_type()] = {}  # type: ignore[valid-type] # made for msgspec
     id: str | None = None
@@ -44,11 +45,11 @@ class _PlainTrigger(Struct, forbid_unknown_fields=True, gc=False):
     subject: str | None = None
 
 
-_DECODER = Decoder(_PlainTrigger)
+_DECODER = Decoder(_PlainEvent)
 
 
-def decode_plain_trigger(record: Record) -> Event | None:
-    """The trigger of ``record``; None if it has another form than most, or is none."""
+def decode_plain_event(record: Record) -> Event | None:
+    """The event of ``record``; None if it has another form than most, or is a configuration."""
     key, value = record.key, record.value
     if value is None or not key or record.headers or len(value) > EVENT_BYTES:
         return None
@@ -59,10 +60,18 @@ def decode_plain_trigger(record: Record) -> Event | None:
         session = SessionId(key.decode())
         arrival_us = record.arrival_us
         time_us = arrival_us if found.time is None else parse_instant(found.time)
+        kind, traceparent = found.type, found.traceparent
+        body: Body
+        if kind.startswith(ENGINE_PREFIX):
+            engines = read_body(kind, found.data)
+            if isinstance(engines, ConfigApplied):
+                return None  # it must not have a key
+            body = engines
+        else:
+            body = Trigger(name=TriggerName(kind), data=found.data)
     except (MsgspecError, UnicodeDecodeError, DecodeError):
         return None
-    kind, traceparent = found.type, found.traceparent
-    if not kind or found.id == "" or kind.startswith(ENGINE_PREFIX):
+    if not kind or found.id == "":
         return None
     if found.session is not None and found.session != session:
         return None
@@ -74,7 +83,7 @@ def decode_plain_trigger(record: Record) -> Event | None:
         arrival_us=arrival_us,
         time_us=time_us,
         type=kind,
-        body=Trigger(name=TriggerName(kind), data=found.data),
+        body=body,
         id=found.id,
         source=found.source,
         traceparent=traceparent,
