@@ -35,7 +35,14 @@ class Cause(Struct, frozen=True, kw_only=True):
     id: str | None = None
 
 
-class Command(Struct, frozen=True, kw_only=True):
+class _Addressed(Struct, frozen=True):
+    id: CommandId
+    session: SessionId
+    task: TaskName
+    instance: InstanceId
+
+
+class Command(_Addressed, frozen=True, kw_only=True):
     """Run ``run`` once for ``instance``.
 
     ``id`` is the same however often the command is handed over; ``attempt`` grows with each resend,
@@ -46,10 +53,6 @@ class Command(Struct, frozen=True, kw_only=True):
     hand-over within which the executor may start it.
     """
 
-    id: CommandId
-    session: SessionId
-    task: TaskName
-    instance: InstanceId
     run: str
     kwargs: JsonObject
     config: ConfigHash
@@ -65,13 +68,8 @@ class Command(Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-class Revoke(Struct, frozen=True, kw_only=True):
+class Revoke(_Addressed, frozen=True):
     """Ask the executor to drop the command ``id``: its instance was cancelled."""
-
-    id: CommandId
-    session: SessionId
-    task: TaskName
-    instance: InstanceId
 
 
 Decision: TypeAlias = Command | Revoke
