@@ -9,6 +9,7 @@ import orjson
 
 from tests.core.story import Story
 from tests.fuzz.harness import Fuzzer, Parser, fuzz, mutate_bytes, mutate_json
+from tests.wire.test_plain_states import read_both_ways
 from triggerstream.core import lazy
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.state import SessionState
@@ -16,6 +17,7 @@ from triggerstream.wire import (
     blocks,
     commands,
     latest_events,
+    plain_states,
     state,
     state_reader,
     stored_state,
@@ -63,6 +65,7 @@ def _mutate_command(chance: random.Random, data: bytes) -> bytes:
 def _read_state(value: bytes) -> None:
     """What is read is written and read again as the same."""
     known = state.decode(value)
+    read_both_ways(value)
     stored = state.encode(known)
     assert state.decode(stored) == known
     assert state.EncodedSizes().state(known) <= state.size_at_most(state.pack(known), len(stored))
@@ -134,6 +137,7 @@ def test_states_are_read_or_refused_with_one_error() -> None:
                         {"decode", "decode_lazily", "_decode_stored", "_version_of", "_error_text"}
                     ),
                 ),
+                Parser(module=plain_states, functions=frozenset({"read_plain"})),
                 Parser(module=state_reader),
                 Parser(
                     module=blocks,

@@ -21,16 +21,18 @@ _FEW = 4
 class Block(Generic[K, V]):
     """Encoded values by key, in order. It is never modified: states share it.
 
-    A value is decoded once, and found again by the next state that has the block.
+    A value is decoded once, and found again by the next state that has the block. ``length`` is the number of
+    keys.
     """
 
-    __slots__ = ("_decoded", "_index", "_keys", "_lines", "_looked_up", "_pieces")
+    __slots__ = ("_decoded", "_index", "_keys", "_lines", "_looked_up", "_pieces", "length")
 
     def __init__(
         self, keys: list[K], *, pieces: tuple[bytes, ...] = (), lines: list[bytes] | None = None
     ) -> None:
         """``pieces`` together have a line for each key, with a newline at its end; or ``lines`` are given."""
         self._keys = keys
+        self.length = len(keys)
         self._pieces = pieces
         self._lines = lines
         self._index: dict[K, int] | None = None
@@ -53,11 +55,6 @@ class Block(Generic[K, V]):
     def keys(self) -> list[K]:
         """The keys, in the order of the lines."""
         return self._keys
-
-    @property
-    def length(self) -> int:
-        """The number of keys."""
-        return len(self._keys)
 
     @property
     def lines(self) -> list[bytes]:
@@ -159,7 +156,9 @@ class LazyDict(MutableMapping[K, V]):
         self.blocks = blocks
         self.changed: dict[K, V] = {} if changed is None else changed
         self.gone: set[K] = set()
-        self._count = len(self.changed) + sum([block.length for block in blocks])
+        self._count = len(self.changed)
+        for block in blocks:
+            self._count += block.length
 
     def copy(self) -> Self:
         """A copy with the same values."""

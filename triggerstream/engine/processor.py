@@ -102,8 +102,7 @@ class Processor:
 
     def encode(self, session: SessionId, known: SessionState, *, crowded: bool = False) -> bytes:
         """The bytes of a session's state. ``crowded``: it is cached from the second time on."""
-        known = state.pack(known)
-        stored = state.encode_packed(known)
+        known, stored = state.pack_and_encode(known)
         is_met = self._forget(session)
         if len(stored) <= self._most_bytes:
             remembered = self._encoded

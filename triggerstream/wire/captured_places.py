@@ -69,16 +69,19 @@ class CapturePacker:
 
     def _moved(self, captured: CapturedByPlace) -> CapturedByPlace | None:
         """The same by places in the new block; None if it must be written anew."""
-        others, places = captured.others, captured.places
+        others, places, added = captured.others, captured.places, captured.added
         for name in self._changed:
-            at = captured.place_of(name)
             leaf = LeafName(name)
-            if at is not None and leaf not in others:
+            if leaf in added or leaf in others:
+                continue
+            at = captured.place_of(name)
+            if at is not None:
                 others = {**others, leaf: captured.block.refs[at]}
-        if captured.added:
+        if added:
             ranges = [*places]
-            for leaf, held in captured.added.items():
-                at = self._block.place(TriggerName(leaf))
+            for leaf, held in added.items():
+                name = TriggerName(leaf)
+                at = self._block.place(name)
                 first, last = ranges[-1]
                 if at is None or at <= last:
                     return None
@@ -86,7 +89,7 @@ class CapturePacker:
                     ranges[-1] = first, at
                 else:
                     ranges.append((at, at))
-                latest = self._changed.get(TriggerName(leaf))
+                latest = self._changed.get(name)
                 if held != (self._block.refs[at] if latest is None else latest.offset):
                     others = {**others, leaf: held}
             places = tuple(ranges)

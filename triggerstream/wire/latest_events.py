@@ -50,7 +50,7 @@ _refs_decoder = msgspec.json.Decoder(list[Ref])
 class _Latest(LatestBlock):
     """``names`` and ``offsets`` are the columns as JSON, neither of them empty."""
 
-    __slots__ = ("_count", "_names_read", "_places", "_refs_read")
+    __slots__ = ("_names_read", "_places", "_refs_read")
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class _Latest(LatestBlock):
         self.names = names
         self.offsets = offsets
         self.digests = digests
-        self._count = length
+        self.length = length
         self._names_read: list[TriggerName] | None = None
         self._refs_read: list[Ref] | None = None
         self._places: dict[TriggerName, int | None] = {}
@@ -74,14 +74,10 @@ class _Latest(LatestBlock):
         self._places = places
 
     @property
-    def length(self) -> int:
-        return self._count
-
-    @property
     def keys(self) -> list[TriggerName]:
         if self._names_read is None:
             names = decode_column(_names_decoder, self.names)
-            if len(names) != self._count or len(set(names)) != len(names):
+            if len(names) != self.length or len(set(names)) != len(names):
                 raise DecodeError("/seenLines: each trigger must be there once, with an offset")
             self._names_read = names
         return self._names_read
@@ -90,7 +86,7 @@ class _Latest(LatestBlock):
     def refs(self) -> list[Ref]:
         if self._refs_read is None:
             refs = decode_column(_refs_decoder, self.offsets)
-            if len(refs) != self._count:
+            if len(refs) != self.length:
                 raise DecodeError("/seenLines: each trigger must be there once, with an offset")
             self._refs_read = refs
         return self._refs_read
@@ -99,12 +95,13 @@ class _Latest(LatestBlock):
         return self.place(key) is not None  # type: ignore[arg-type]  # nothing else is equal to a name
 
     def place(self, key: TriggerName) -> int | None:
-        if self._index is not None:
-            return self._index.get(key)
         found = self._places.get(key, _UNKNOWN)
-        if found == _UNKNOWN:
-            self._looked_up += 1
-            found = self._places[key] = self._find(key) if self._looked_up <= _FEW else self.index.get(key)
+        return self._look_up(key) if found == _UNKNOWN else found
+
+    def _look_up(self, key: TriggerName) -> int | None:
+        self._looked_up += 1
+        is_searched = self._index is None and self._looked_up <= _FEW
+        found = self._places[key] = self._find(key) if is_searched else self.index.get(key)
         return found
 
     def _find(self, name: TriggerName) -> int | None:
@@ -114,7 +111,10 @@ class _Latest(LatestBlock):
         comma between two others. And each ``","`` in it is between two elements.
         """
         names = self.names
-        if b"\\" in names or b" " in names or b"\t" in names or b"\r" in names or name == ",":
+        # `in` looks for a number first, and finds out with an exception that there is none.
+        if name == "," or names.find(b"\\") >= 0 or names.find(b" ") >= 0:
+            return self.index.get(name)
+        if names.find(b"\t") >= 0 or names.find(b"\r") >= 0:
             return self.index.get(name)
         wanted = _encoder.encode(name)
         if names.startswith(wanted, 1):
@@ -255,19 +255,19 @@ def _changed(block: LatestBlock, changed: Mapping[TriggerName, Arrival]) -> Late
 def columns_of(latest: LazyLatest) -> SeenColumns:
     """The columns of latest events that are packed."""
     (block,) = latest.blocks
-    triggers, offsets, digests = map(len, _column_lines(block))
-    return SeenColumns(block.length, triggers + 1, offsets + 1, digests + 1, sum(map(len, block.pieces)))
+    names, offsets, digests = len(block.names), len(block.offsets), len(_stored_digests(block))
+    return SeenColumns(block.length, names + 1, offsets + 1, digests + 3, sum(map(len, block.pieces)))
 
 
 def pieces_of(latest: LazyLatest) -> tuple[bytes, ...]:
     """The lines of latest events that are packed, in pieces."""
     (block,) = latest.blocks
-    return (b"\n".join([*_column_lines(block), b""]), *block.pieces)
+    digests = _stored_digests(block)
+    return (block.names, b"\n", block.offsets, b'\n"', digests, b'"\n', *block.pieces)
 
 
-def _column_lines(block: LatestBlock) -> tuple[bytes, bytes, bytes]:
-    digests = block.digests if block.digests.strip(b"0") else b""
-    return block.names, block.offsets, b'"%b"' % digests
+def _stored_digests(block: LatestBlock) -> bytes:
+    return block.digests if block.digests.strip(b"0") else b""
 
 
 def stored_instances(instances: Iterable[Instance]) -> list[Instance]:

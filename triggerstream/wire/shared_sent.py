@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from triggerstream.core.instances import Instance, Sent
 from triggerstream.wire.blocks import encode_value
+from triggerstream.wire.stored_state import StoredRecord
 
 
 def find_shared(instances: Iterable[Instance]) -> Sent | None:
@@ -33,7 +34,14 @@ def find_shared(instances: Iterable[Instance]) -> Sent | None:
     return shared
 
 
-def without_shared(instances: list[Instance], shared: Sent | None) -> list[Instance]:
+def share_sent(record: StoredRecord) -> None:
+    """Store what instances of a task have alike once, in their record."""
+    record.sent = shared = find_shared((*record.resolved, *record.open))
+    record.open = _without_shared(record.open, shared)
+    record.resolved = _without_shared(record.resolved, shared)
+
+
+def _without_shared(instances: list[Instance], shared: Sent | None) -> list[Instance]:
     """``instances`` as they are stored in a record that has ``shared``."""
     if shared is None:
         return instances

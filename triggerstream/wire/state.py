@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import Struct
 from msgspec.structs import replace
 
 from triggerstream.core.blocks import OpenInstances
@@ -28,13 +28,13 @@ from triggerstream.wire import blocks, commands, latest_events, timeline_lines
 from triggerstream.wire.blocks import encode_value
 from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.json import as_object, loads
+from triggerstream.wire.plain_states import head_of_plain, head_with, read_plain
 from triggerstream.wire.retired import encode as encode_retired
-from triggerstream.wire.shared_sent import find_shared, shared_bytes, without_shared
+from triggerstream.wire.shared_sent import share_sent, shared_bytes
 from triggerstream.wire.state_reader import StateReader
-from triggerstream.wire.stored_state import Lines, StoredRecord, StoredState
+from triggerstream.wire.stored_state import STATE_VERSION, Lines, StoredRecord, StoredState
 from triggerstream.wire.upcasts import upcast
 
-STATE_VERSION = 3
 _SAME_FORM = 2
 """The oldest version that is read as it is: what later ones have more is absent in it."""
 
@@ -51,7 +51,6 @@ _HEAD = re.compile(
 _REPEATED_BYTES = 64
 """The names around an instance's leaves and its command, which stand in the columns of a block once."""
 _DELAYED = b'"delayed"'
-_LAST_US = 2**63 - 1
 _UNJUDGED = b'"unjudged":true'
 _MAY_BE_OPEN = b'"open'
 """The field of open instances that are lines begins as that of others does."""
@@ -59,7 +58,7 @@ HELD_MARK = b'"held"'
 """Bytes that a stored state has if an instance is held."""
 
 
-class StateHeader(NamedTuple):
+class StateHeader(Struct, frozen=True):
     """Facts about a stored state that can be read without decoding it.
 
     ``config`` is the offset of the configuration that the session has met last; None for an empty state.
@@ -84,7 +83,20 @@ def encode(state: SessionState) -> bytes:
     Raises:
         DecodeError: a value in it is not JSON.
     """
-    return encode_packed(pack(state))
+    return pack_and_encode(state)[1]
+
+
+def pack_and_encode(state: SessionState) -> tuple[SessionState, bytes]:
+    """The same state in the form in which it is stored (:func:`pack`), and its bytes.
+
+    Raises:
+        DecodeError: a value in it is not JSON.
+    """
+    head = head_of_plain(state)
+    if head is not None:
+        return state, encode_value(head)
+    packed = pack(state)
+    return packed, encode_packed(packed)
 
 
 def pack(state: SessionState) -> SessionState:
@@ -189,62 +201,46 @@ def _blocks(state: SessionState) -> Iterator[Block[Any, Any]]:
 
 def _head(state: SessionState, *, shares: bool = False) -> StoredState:
     """The head of a packed state. ``shares``: what instances of a task have alike is stored once."""
+    seen, digests, positions = state.seen, state.digests, state.positions
     stored: Callable[[Iterable[Instance]], list[Instance]] = list
-    if not isinstance(state.seen, dict):
+    if not isinstance(seen, dict):
         stored = latest_events.stored_instances
-    head = StoredState(
-        version=STATE_VERSION,
-        generation=state.generation,
-        offset=state.offset,
-        clock_us=state.clock_us,
-        config=UNSET if state.is_empty() else state.config,
-        due_us=None if state.due_us is None else min(state.due_us, _LAST_US),
-        closed=state.closed,
-        unjudged=state.unjudged,
-        refused=state.refused,
-        tasks={
-            name: StoredRecord(
-                record.next,
-                stored(record.open.values()),
-                stored(record.resolved.values()),
-                record.removed,
-                [],
-                record.retired,
-                record.undecided,
-            )
-            if isinstance(record.open, dict)
-            else _stored_lines(record, record.open, stored(record.resolved.values()))
-            for name, record in state.tasks.items()
-        },
-        remembered=state.remembered,
-        digests=state.digests if isinstance(state.digests, dict) else state.digests.others,
-        timeouts=state.timeouts,
-        holds=state.holds,
-    )
+    tasks = {
+        name: StoredRecord(
+            record.next,
+            stored(record.open.values()),
+            stored(record.resolved.values()),
+            record.removed,
+            [],
+            record.retired,
+            record.undecided,
+        )
+        if isinstance(record.open, dict)
+        else _stored_lines(record, record.open, stored(record.resolved.values()))
+        for name, record in state.tasks.items()
+    }
     if shares:
-        for one in head.tasks.values():
+        for one in tasks.values():
             if len(one.open) + len(one.resolved) > 1:
-                _share(one)
-    if isinstance(state.positions, list):
-        head.positions = state.positions
-    else:
-        head.position_lines = timeline_lines.columns_of(state.positions)
-    if isinstance(state.seen, dict):
-        head.seen = state.seen
-    else:
-        head.seen_lines = latest_events.columns_of(state.seen)
+                share_sent(one)
+    head = head_with(
+        state,
+        seen if isinstance(seen, dict) else {},
+        tasks,
+        digests if isinstance(digests, dict) else digests.others,
+        positions if isinstance(positions, list) else [],
+    )
+    head.remembered = state.remembered
+    if not isinstance(positions, list):
+        head.position_lines = timeline_lines.columns_of(positions)
+    if not isinstance(seen, dict):
+        head.seen_lines = latest_events.columns_of(seen)
     for name, arrivals in state.kept.items():
         if isinstance(arrivals, dict):
             head.kept[name] = sorted(arrivals.values(), key=lambda one: place_of(one.offset))
         else:
             head.kept_lines[name] = blocks.length_of_kept(arrivals)
     return head
-
-
-def _share(record: StoredRecord) -> None:
-    record.sent = shared = find_shared((*record.resolved, *record.open))
-    record.open = without_shared(record.open, shared)
-    record.resolved = without_shared(record.resolved, shared)
 
 
 def _stored_lines(record: TaskRecord, instances: OpenInstances, resolved: list[Instance]) -> StoredRecord:
@@ -307,8 +303,9 @@ def read_header(value: bytes) -> StateHeader | None:
         return None
     config = None if head[1] is None else int(head[2])
     due_us = None if head[3] is None else int(head[3])
-    is_unsettled = _UNJUDGED in value or (due_us is None and _DELAYED in value)
-    return StateHeader(config, due_us, is_unsettled, _MAY_BE_OPEN in value)
+    # `in` looks for a number first, and finds out with an exception that there is none.
+    is_unsettled = value.find(_UNJUDGED) >= 0 or (due_us is None and value.find(_DELAYED) >= 0)
+    return StateHeader(config, due_us, is_unsettled, value.find(_MAY_BE_OPEN) >= 0)
 
 
 def trigger_marks(names: Iterable[TriggerName]) -> tuple[bytes, ...]:
@@ -359,7 +356,7 @@ def decode(value: bytes) -> SessionState:
         DecodeError: it is not a state, or has a version that this release does not know.
     """
     state = decode_lazily(value)
-    if b"\n" not in value:
+    if value.find(b"\n") < 0:
         return state  # it has no lines
     for block in _blocks(state):
         for key in block.keys:
@@ -392,7 +389,9 @@ def decode_lazily(value: bytes) -> SessionState:
     end = value.find(b"\n")
     if end < 0 or value[end - 1 : end] != b"}":
         # Also one that people have written in several lines.
-        return StateReader(_decode_stored(value), Lines(value, len(value))).read()
+        stored = _decode_stored(value)
+        plain = read_plain(stored)
+        return StateReader(stored, Lines(value, len(value))).read() if plain is None else plain
     return StateReader(_decode_stored(value[:end]), Lines(value, end + 1)).read()
 
 

@@ -65,7 +65,8 @@ class StateReader:
         for digests in stored.digests.values():
             if len(digests) % DIGEST_BYTES:
                 raise DecodeError("/digests: must be whole digests of 8 bytes")
-        self._latest = {name: arrival.offset for name, arrival in stored.seen.items()}
+        if stored.seen:
+            self._latest = {name: arrival.offset for name, arrival in stored.seen.items()}
         if stored.kept:
             self._earlier = {
                 name: {one.offset: one for one in arrivals} for name, arrivals in stored.kept.items()

@@ -11,6 +11,9 @@ from triggerstream.core.held import Ref, Remembered
 from triggerstream.core.ids import LeafName, TaskName, TriggerName
 from triggerstream.core.state import Arrival, Count, Instance, Sent, Status, StoredInstant, TimelineEntry
 
+STATE_VERSION = 3
+"""The version that this release writes, and the latest that it reads."""
+
 Offset: TypeAlias = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 """The offset of a record, or -1: before the first."""
 
@@ -114,6 +117,8 @@ class StoredState(
 class Lines:
     """The lines after the head of a state, of which each block takes its part, in order."""
 
+    __slots__ = ("_at", "_value")
+
     def __init__(self, value: bytes, begin: int) -> None:
         self._value = value
         self._at = begin
@@ -124,9 +129,10 @@ class Lines:
         Raises:
             DecodeError: so many are not there.
         """
-        lines = self._value[self._at : self._at + length]
-        self._at += length
-        if len(lines) != length or lines[-1:] != b"\n":
+        begin = self._at
+        self._at = end = begin + length
+        lines = self._value[begin:end]
+        if len(lines) != length or not lines.endswith(b"\n"):
             raise DecodeError(f"{place}: lines of {length} bytes are not there")
         return lines
 

@@ -1,0 +1,171 @@
+"""The shorter way to write and to read a state: the same as the way that takes all states, or none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.story import Story
+from tests.core.strategies import BUSY, ENDINGS, History, World, histories
+from tests.wire.values import states
+from triggerstream.core.errors import DecodeError
+from triggerstream.core.state import SessionState
+from triggerstream.core.tasks import AppliedConfiguration
+from triggerstream.wire import blocks, state
+from triggerstream.wire.plain_states import head_of_plain, read_plain
+from triggerstream.wire.state_reader import StateReader
+from triggerstream.wire.stored_state import Lines
+
+
+def read_both_ways(value: bytes) -> SessionState | None:
+    """The state that the shorter way has read, as the other one does; None if it is left to that."""
+    if b"}\n" in value:
+        return None  # it has lines
+    plain = read_plain(state._decode_stored(value))  # noqa: SLF001 - each way needs a head of its own
+    if plain is not None:
+        other = StateReader(state._decode_stored(value), Lines(value, len(value))).read()  # noqa: SLF001
+        assert repr(plain) == repr(other)
+    return plain
+
+
+def written_both_ways(known: SessionState) -> bytes | None:
+    """The bytes that the shorter way writes, as the other one does; None if it is left to that."""
+    head = head_of_plain(known)
+    if head is None:
+        return None
+    value = blocks.encode_value(head)
+    assert state.encode_packed(state.pack(known)) == value
+    return value
+
+
+# ---- laws ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.laws
+@given(histories(kinds=(*BUSY, *ENDINGS, "touch", "timer", "apply")), st.integers(0, 40))
+def test_states_are_written_and_read_alike_by_both_ways(history: History, most: int) -> None:
+    world = World(history.rules)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "MOST_INLINE", most)
+        for entry in history.entries:
+            world.take(entry)
+            if not isinstance(entry, AppliedConfiguration):
+                for known in world.states.values():
+                    value = written_both_ways(known)
+                    if value is not None:
+                        read_both_ways(value)
+
+
+@pytest.mark.laws
+@given(states())
+def test_any_state_is_written_and_read_alike_by_both_ways(known: SessionState) -> None:
+    value = written_both_ways(known)
+    read_both_ways(state.encode(known) if value is None else value)
+
+
+# ---- what is plain, and what is not -------------------------------------------------------------
+
+
+def finished(task: dict[str, Any], *, times: int = 1) -> Story:
+    """A session whose instances are each finished before the next one is made."""
+    story = Story({"t": {"after": [], "andEvery": "a", "run": "r"} | task})
+    for number in range(times):
+        story.fire("a", {"n": number}, id=str(number))
+        story.finished(f"t#{number}", {"ok": True})
+    return story
+
+
+def known_of(story: Story) -> SessionState:
+    """As it is read from a store."""
+    assert story.state is not None
+    return story.state.collected()
+
+
+def test_a_session_with_one_finished_instance_takes_the_shorter_way() -> None:
+    value = written_both_ways(known_of(finished({})))
+    assert value is not None
+    assert read_both_ways(value) is not None
+
+
+@pytest.mark.parametrize("task", [{}, {"delay": "1h"}, {"unless": ["no"]}])
+def test_open_instances_take_the_shorter_way(task: dict[str, Any]) -> None:
+    story = Story({"t": {"after": ["a"], "run": "r"} | task})
+    story.fire("a")
+    value = written_both_ways(known_of(story))
+    assert value is not None
+    assert read_both_ways(value) is not None
+
+
+def test_an_empty_session_takes_the_shorter_way() -> None:
+    value = written_both_ways(SessionState(generation=3, offset=7))
+    assert value is not None
+    assert read_both_ways(value) is not None
+
+
+@pytest.mark.parametrize("times", [2, 20])
+def test_a_session_with_earlier_events_takes_the_other_way(times: int) -> None:
+    known = known_of(finished({}, times=times))
+    assert written_both_ways(known) is None
+    assert read_both_ways(state.encode(known)) is None
+
+
+PLAIN: dict[str, Any] = json.loads(state.encode(known_of(finished({}))))
+RECORD: dict[str, Any] = PLAIN["tasks"]["t"]
+INSTANCE: dict[str, Any] = RECORD["resolved"][0]
+
+
+def with_record(**changes: object) -> dict[str, Any]:
+    """The state with one finished instance, with other fields of its task."""
+    return PLAIN | {"tasks": {"t": RECORD | changes}}
+
+
+def with_instance(**changes: object) -> dict[str, Any]:
+    """The state with one finished instance, with other fields of it."""
+    return with_record(resolved=[INSTANCE | changes])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {name: value for name, value in PLAIN.items() if name != "config"},
+        PLAIN | {"digests": {"a": "AAAA"}},
+        with_record(next=0),
+        with_record(resolved=[INSTANCE, INSTANCE]),
+        with_record(open=[INSTANCE]),
+        with_record(retired=[[0, 0]]),
+        with_record(next=2, open=[INSTANCE | {"number": 1, "status": "delayed"}]),
+        with_instance(status="running"),
+        with_instance(captured={"a": 5_000}),
+        with_instance(captured={"b": 0}),
+        with_instance(capturedAt=[[0, 0]]),
+    ],
+)
+def test_a_state_that_breaks_a_rule_is_left_to_the_way_that_words_the_error(fields: dict[str, Any]) -> None:
+    value = json.dumps(fields).encode()
+    assert read_both_ways(value) is None
+    with pytest.raises(DecodeError):
+        state.decode(value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [PLAIN | {"timeouts": -5}, PLAIN | {"holds": 1}, with_record(next=2, retired=[[1, 1]])],
+)
+def test_a_rarer_state_is_left_to_the_other_way(fields: dict[str, Any]) -> None:
+    value = json.dumps(fields).encode()
+    assert read_both_ways(value) is None
+    assert state.decode(value) == state.decode(state.encode(state.decode(value)))
+
+
+def test_a_delayed_instance_of_an_earlier_release_has_a_due_time() -> None:
+    story = Story({"t": {"after": ["a"], "delay": "1h", "run": "r"}})
+    story.fire("a")
+    fields = json.loads(state.encode(known_of(story)))
+    del fields["due"]
+    read = read_both_ways(json.dumps(fields).encode())
+    assert read is not None
+    assert read.due_us == 0

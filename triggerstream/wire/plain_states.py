@@ -1,0 +1,166 @@
+"""A shorter way to write and to read most states: few events and instances, which are all in the head.
+
+What many of them need (lines, columns, places) would cost such a state a fifth more instructions. Any other
+state is left to :mod:`triggerstream.wire.state` and :class:`triggerstream.wire.state_reader.StateReader`,
+which take all states and word the errors. For each state that is taken here they have the same result; a law
+checks this.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from triggerstream.core.ids import DIGEST_BYTES, LeafName, TaskName, TriggerName
+from triggerstream.core.state import (
+    RESOLVED,
+    Arrival,
+    Instance,
+    SessionState,
+    Status,
+    TaskRecord,
+    TimelineEntry,
+)
+from triggerstream.wire import blocks
+from triggerstream.wire.shared_sent import share_sent
+from triggerstream.wire.stored_state import STATE_VERSION, StoredRecord, StoredState
+
+
+def head_of_plain(state: SessionState) -> StoredState | None:
+    """The head of a state that needs nothing else; None if it has much of a kind, or earlier events."""
+    seen, digests, positions, most = state.seen, state.digests, state.positions, blocks.MOST_INLINE
+    if (
+        not isinstance(positions, list)
+        or not isinstance(seen, dict)
+        or not isinstance(digests, dict)
+        or state.kept
+        or state.recent
+        or state.remembered
+        or len(seen) > most
+        or len(positions) > most
+    ):
+        return None
+    tasks: dict[TaskName, StoredRecord] = {}
+    for name, record in state.tasks.items():
+        open_, resolved = record.open, record.resolved
+        if not isinstance(open_, dict) or len(open_) > most:
+            return None
+        tasks[name] = stored = StoredRecord(
+            record.next,
+            [*open_.values()],
+            [*resolved.values()],
+            record.removed,
+            [],
+            record.retired,
+            record.undecided,
+        )
+        if len(open_) + len(resolved) > 1:
+            share_sent(stored)
+    return head_with(state, seen, tasks, digests, positions)
+
+
+def head_with(
+    state: SessionState,
+    seen: dict[TriggerName, Arrival],
+    tasks: dict[TaskName, StoredRecord],
+    digests: dict[TriggerName, bytes],
+    positions: list[TimelineEntry],
+) -> StoredState:
+    """The head of a state with these parts, and without what leaves remember."""
+    # A call with more than 15 keywords passes them in a dict, which takes twice as long as all else here.
+    return StoredState(
+        version=STATE_VERSION,
+        generation=state.generation,
+        offset=state.offset,
+        clock_us=state.clock_us,
+        config=state.config if state.seen or state.tasks else UNSET,
+        due_us=None if state.due_us is None else min(state.due_us, _LAST_US),
+        closed=state.closed,
+        unjudged=state.unjudged,
+        refused=state.refused,
+        seen=seen,
+        tasks=tasks,
+        digests=digests,
+        timeouts=state.timeouts,
+        holds=state.holds,
+        positions=positions,
+    )
+
+
+_LAST_US = 2**63 - 1
+
+
+def read_plain(stored: StoredState) -> SessionState | None:
+    """The state that has only a head; None if it has lines or earlier events, or breaks a rule."""
+    if (
+        stored.seen_lines is not None
+        or stored.position_lines is not None
+        or stored.kept
+        or stored.kept_lines
+        or stored.remembered
+        or stored.timeouts
+        or stored.holds
+    ):
+        return None
+    for digests in stored.digests.values():
+        if len(digests) % DIGEST_BYTES:
+            return None
+    seen, config, due_us = stored.seen, stored.config, stored.due_us
+    latest = {name: arrival.offset for name, arrival in seen.items()}
+    captured: set[LeafName] = set()
+    tasks: dict[TaskName, TaskRecord] = {}
+    open_count = 0
+    for name, record in stored.tasks.items():
+        if record.open_lines or record.retired:
+            return None
+        end, sent = record.next, record.sent
+        open_: dict[int, Instance] = {}
+        resolved: dict[int, Instance] = {}
+        for instances, group in ((record.open, open_), (record.resolved, resolved)):
+            for instance in instances:
+                number, status, held = instance.number, instance.status, instance.captured
+                if (
+                    number >= end
+                    or number in open_
+                    or number in resolved
+                    or (status in RESOLVED) is (group is open_)
+                    or instance.captured_at
+                    or not held.items() <= latest.items()
+                ):
+                    return None
+                if status is _DELAYED:
+                    if instance.waits_from_us is None:
+                        return None
+                    if due_us is None:
+                        due_us = 0  # an earlier release stored no due time
+                if sent is not None and instance.sent is None and instance.decided_us is not None:
+                    instance.sent = sent
+                captured.update(held)
+                group[number] = instance
+        open_count += len(open_)
+        tasks[name] = TaskRecord(
+            next=end, open=open_, resolved=resolved, removed=record.removed, undecided=record.undecided
+        )
+    if seen or tasks:
+        if config is UNSET:
+            return None
+    else:
+        config = -1
+    return SessionState(
+        generation=stored.generation,
+        offset=stored.offset,
+        clock_us=stored.clock_us,
+        config=config,
+        closed=stored.closed,
+        unjudged=stored.unjudged,
+        refused=stored.refused,
+        seen=seen,
+        tasks=tasks,
+        digests=stored.digests,
+        positions=stored.positions,
+        open_count=open_count,
+        due_us=due_us,
+        latest_captured=frozenset(captured),  # type: ignore[arg-type]  # these leaves have their triggers' names
+    )
+
+
+_DELAYED = Status.DELAYED
