@@ -29,8 +29,9 @@ from triggerstream.core.ids import AppId
 
 IDLE_S = 60.0
 """Time without a command after which the others count as lost."""
-START_S = 300.0
-"""Time for the first command: a JVM that starts among much other work takes more than a minute."""
+START_S = 900.0
+"""Time for the first command: among much other work, a JVM starts for more than a minute, and 2,000,000
+events before the first command take more than five."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
