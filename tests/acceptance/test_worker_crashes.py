@@ -110,11 +110,11 @@ async def test_deaths_within_take_overs_lose_and_invent_nothing(app: Stage) -> N
 
 
 LONG = 8_000
-"""Half of the sessions of one partition, so many that the update of its store is not logged to its end."""
+"""Half of the sessions of one partition, so many that the restore of its store is not logged to its end."""
 
 
 @pytest.mark.timeout(900)
-async def test_death_within_a_long_update_of_a_store_loses_and_invents_nothing(
+async def test_death_within_a_long_restore_of_a_store_loses_and_invents_nothing(
     kafka: str, kafka_app: AppId, tmp_path: Path
 ) -> None:
     with stage(Connection(bootstrap=kafka), kafka_app, tmp_path / "workers", partitions=1) as app:

@@ -43,7 +43,7 @@ def test_what_is_not_in_files_yet_is_bounded_for_all_stores_together(
     assert WRITE_BUFFERS_BYTES / 2 < most < WRITE_BUFFERS_BYTES * 4 / 3
 
 
-async def test_updates_of_many_stores_at_once_keep_the_bound(
+async def test_restores_of_many_stores_at_once_keep_the_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rocksdb, "UNLOGGED_FROM", 500)
@@ -52,14 +52,14 @@ async def test_updates_of_many_stores_at_once_keep_the_bound(
     stores = [RocksStore(tmp_path / str(n), changelog="c", memory=memory) for n in range(24)]
     most = 0
 
-    async def update(store: RocksStore) -> None:
+    async def restore(store: RocksStore) -> None:
         nonlocal most
         for part in range(60):
             await store.restore({b"%d-%d" % (part, n): b"x" * 1_000 for n in range(100)}, position=part)
             most = max(most, memory.buffers.get_usage())
-        await store.restored()
+        await store.end_restore()
 
-    await asyncio.gather(*(update(store) for store in stores))
+    await asyncio.gather(*(restore(store) for store in stores))
     assert [store.get(b"0-0") for store in stores] == [b"x" * 1_000] * 24
     for store in stores:
         store.close()
@@ -79,28 +79,28 @@ class HeldStore(RocksStore):
         super()._write(entries, position=position)
 
 
-async def test_the_event_loop_goes_on_during_an_update(tmp_path: Path) -> None:
+async def test_the_event_loop_goes_on_during_a_restore(tmp_path: Path) -> None:
     store = HeldStore(tmp_path)
-    update = asyncio.create_task(store.restore({b"a": b"1"}, position=1))
+    restoring = asyncio.create_task(store.restore({b"a": b"1"}, position=1))
     assert await asyncio.to_thread(store.begun.wait, 30)
     store.go_on.set()
-    await update
+    await restoring
     assert store.get(b"a") == b"1"
     store.close()
 
 
-async def test_a_cancelled_update_is_over_before_the_store_can_be_closed(tmp_path: Path) -> None:
+async def test_a_cancelled_restore_is_over_before_the_store_can_be_closed(tmp_path: Path) -> None:
     store = HeldStore(tmp_path)
-    update = asyncio.create_task(store.restore({b"a": b"1"}, position=1))
+    restoring = asyncio.create_task(store.restore({b"a": b"1"}, position=1))
     assert await asyncio.to_thread(store.begun.wait, 30)
     for _ in range(2):
-        update.cancel()
+        restoring.cancel()
         for _ in range(5):
             await asyncio.sleep(0)
-        assert not update.done()
+        assert not restoring.done()
     store.go_on.set()
     with pytest.raises(asyncio.CancelledError):
-        await update
+        await restoring
     assert store.position() == 1
     store.close()
     assert RocksStore(tmp_path, changelog="c", memory=SharedRocksMemory()).position() == 1
@@ -119,16 +119,16 @@ async def test_a_store_whose_opening_is_cancelled_is_closed(
 
     monkeypatch.setattr(RocksStore, "_open", slow)
     memory = SharedRocksMemory()
-    opening = asyncio.create_task(RocksStore.opened(tmp_path, changelog="c", memory=memory))
+    opening = asyncio.create_task(RocksStore.open(tmp_path, changelog="c", memory=memory))
     assert await asyncio.to_thread(begun.wait, 30)
     opening.cancel()
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await opening
     assert memory.stores == set()
-    store = await RocksStore.opened(tmp_path, changelog="c", memory=memory)
+    store = await RocksStore.open(tmp_path, changelog="c", memory=memory)
     with pytest.raises(UsageError, match="another process has this store open"):
-        await RocksStore.opened(tmp_path, changelog="c", memory=memory)
+        await RocksStore.open(tmp_path, changelog="c", memory=memory)
     store.close()
 
 
@@ -144,7 +144,7 @@ async def main(path, chunks, after):
         entries = {b"%d-%d" % (number, n): b"x" * 400 for n in range(2_000)}
         await store.restore({**entries, b"newest": b"%d" % number}, position=number)
     if after == "restored":
-        await store.restored()
+        await store.end_restore()
     if after in ("restored", "written"):
         store.write({b"later": b"1"}, position=chunks + 1)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -156,14 +156,14 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3]))
 @pytest.mark.parametrize(
     ("chunks", "after", "least", "most"),
     [
-        (3, "", 3, 3),  # a short update is logged
+        (3, "", 3, 3),  # a short restore is logged
         (9, "", 4, 8),  # nothing beyond what was logged is in a file yet
         (40, "", 5, 39),
         (40, "restored", 41, 41),
         (40, "written", 41, 41),
     ],
 )
-def test_death_in_an_update_leaves_all_entries_up_to_some_position(
+def test_death_in_a_restore_leaves_all_entries_up_to_some_position(
     tmp_path: Path, chunks: int, after: str, least: int, most: int
 ) -> None:
     words = [sys.executable, "-c", _DIE, str(tmp_path), str(chunks), after]
@@ -181,7 +181,7 @@ def test_death_in_an_update_leaves_all_entries_up_to_some_position(
     store.close()
 
 
-def test_a_store_that_is_wiped_in_an_update_begins_anew(
+def test_a_store_that_is_wiped_in_a_restore_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rocksdb, "UNLOGGED_FROM", 2)

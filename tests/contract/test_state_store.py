@@ -59,19 +59,19 @@ def test_a_store_is_as_it_was_once_it_is_opened_again(opened: Open) -> None:
     assert again.page(after=b"a", limit=10) == [(b"c", b"3")]
 
 
-async def test_an_update_is_there_at_once_and_when_the_store_is_opened_again(opened: Open) -> None:
+async def test_a_restore_is_there_at_once_and_when_the_store_is_opened_again(opened: Open) -> None:
     store = opened()
     store.write({b"a": b"0", b"b": b"0"}, position=3)
     await store.restore({b"a": b"1", b"b": None, b"c": b"3"}, position=7)
     assert (store.position(), store.get(b"a"), store.get(b"b")) == (7, b"1", None)
     await store.restore({}, position=9)
-    await store.restored()
+    await store.end_restore()
     store.write({b"d": b"4"}, position=10)
     store.close()
     again = opened()
     assert again.position() == 10
     assert again.page(after=b"\x01", limit=10) == [(b"a", b"1"), (b"c", b"3"), (b"d", b"4")]
-    await again.restored()
+    await again.end_restore()
 
 
 def test_a_store_of_another_changelog_is_wiped(opened: Open) -> None:

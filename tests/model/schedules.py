@@ -132,7 +132,7 @@ async def _own(result: Run, who: str, code: Code) -> None:
         return Partition(
             processor=Processor(app=APP, partition=number, partitions=1),
             ledger=code.ledger(cluster, who, id_),
-            open_store=MemoryStateStore.opened,
+            open_store=MemoryStateStore.open,
             appender=MemoryAppender([cluster.log]),
             clock=ManualClock(),
             identity=IDENTITY,

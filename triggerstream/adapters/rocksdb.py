@@ -48,23 +48,23 @@ file: with 200 partitions, 3,000 threads, and a fifth of the time of a take-over
 _OPEN_FILES_SHARDS = 2
 """Power of two of the parts of the table of open files. 64 parts of each store took as much time."""
 UNLOGGED_FROM = 10_000
-"""Entries of an update from which on no more are written to RocksDB's log. The flush at the end, which takes
-their place, would cost more than the log of a short update."""
+"""Entries of a restore from which on no more are written to RocksDB's write-ahead log. A flush at the end
+takes its place, which would cost more than the log of a short restore."""
 _COMPACTIONS = {
     "level0_file_num_compaction_trigger": "4",
     "level0_slowdown_writes_trigger": "20",
     "level0_stop_writes_trigger": "36",
 }
-"""RocksDB's defaults."""
-_COMPACTIONS_OF_UPDATES = {
+"""RocksDB's defaults, which come back after a restore."""
+_COMPACTIONS_WHILE_RESTORING = {
     "level0_file_num_compaction_trigger": "16",
     "level0_slowdown_writes_trigger": "32",
     "level0_stop_writes_trigger": "48",
 }
-"""A partition of 80,000 sessions is compacted once, after the update, in place of two or three times."""
-_UPDATES = 2
-"""Writes of updates at a time: while one writes, the other waits for Python's lock. More of them would exceed
-the bound of memory by more."""
+"""A partition of 80,000 sessions is compacted once, after the restore, in place of two or three times."""
+_RESTORING_WRITES = 2
+"""Writes of restores at a time: while one writes, the other waits for Python's lock. With more of them,
+memtables would exceed their bound by more."""
 _LOG_FILES = 2
 _LOG_BYTES = 1024 * 1024
 
@@ -79,16 +79,16 @@ class SharedRocksMemory:
         # store to which nobody writes.
         self.buffers = WriteBufferManager(WRITE_BUFFERS_BYTES * 2 // 3, allow_stall=False)
         self.stores: set[RocksStore] = set()
-        self._updates = asyncio.Semaphore(_UPDATES)
+        self._restoring = asyncio.Semaphore(_RESTORING_WRITES)
 
     def make_room(self) -> None:
         """If the bound is exceeded, wait until the store with most unwritten data has written it."""
         if (store := self._store_to_flush()) is not None:
             store.flush()
 
-    async def update(self, write: Callable[[], None]) -> None:
-        """Call ``write`` in a thread, after those of other stores, and make room there."""
-        async with self._updates:
+    async def write_in_thread(self, write: Callable[[], None]) -> None:
+        """Call ``write`` in a thread, a few at a time of all stores; then make room, also in a thread."""
+        async with self._restoring:
             await _run_to_end(write)
             if (store := self._store_to_flush()) is not None:
                 await _run_to_end(store.flush)
@@ -101,7 +101,7 @@ class SharedRocksMemory:
 
 
 async def _run_to_end(work: Callable[[], None]) -> None:
-    """Call ``work`` in a thread. If the caller is cancelled, this is raised once ``work`` has ended."""
+    """Call ``work`` in a thread. If the caller is cancelled, CancelledError comes once it has ended."""
     working = asyncio.get_running_loop().run_in_executor(None, work)
     cancelled = None
     while not working.done():
@@ -121,9 +121,10 @@ class RocksStore:
     ``changelog`` names the changelog that the store is a copy of: that of another one is wiped.
     A write is in the operating system's cache when it returns: the death of the process loses nothing, that
     of the machine loses what the changelog still has.
-    A long update is not logged. RocksDB puts a batch, with its position, into one memtable, and writes
-    memtables to files in their order: the death of the process leaves the entries up to some position. No
-    logged write may follow before they are in files: it would be read again without them.
+    A long restore bypasses RocksDB's write-ahead log. RocksDB puts a batch, with its position, into one
+    memtable, and writes memtables to files in their order: the death of the process leaves the entries up to
+    some position. No write may go to the log before these entries are in files: after a death, RocksDB would
+    recover it from the log without them.
 
     Raises:
         UsageError: another process has the store open.
@@ -135,18 +136,18 @@ class RocksStore:
         self._memory = memory
         self._options = _options(memory)
         self._flushing = threading.Lock()
-        """Held while the store is flushed by a thread, closed or wiped."""
-        self._updated = 0
-        """Entries of the update in progress."""
+        """Held while the store is flushed, closed or wiped: a thread of another store may flush this one."""
+        self._restored_entries = 0
+        """Number of entries that the restore in progress has written."""
         self._is_logged = True
-        """False in a long update, until all of it is in files."""
+        """False during a long restore, until all of it is in files."""
         self._is_open = True
         self._db = self._open()
         memory.stores.add(self)
 
     @classmethod
-    async def opened(cls, path: Path, *, changelog: str, memory: SharedRocksMemory) -> Self:
-        """A store, opened in a thread: that waits for the disk several times.
+    async def open(cls, path: Path, *, changelog: str, memory: SharedRocksMemory) -> Self:
+        """Open a store in a thread, because opening waits for the disk several times.
 
         Raises:
             UsageError: another process has the store open.
@@ -176,26 +177,26 @@ class RocksStore:
 
     def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
         if not self._is_logged:
-            self._end_update()
+            self._end_restore()
         self._write(entries, position=position)
         self._memory.make_room()
 
     async def restore(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
-        await self._memory.update(partial(self._update, entries, position=position))
+        await self._memory.write_in_thread(partial(self._restore, entries, position=position))
 
-    async def restored(self) -> None:
-        if self._updated:
-            await _run_to_end(self._end_update)
+    async def end_restore(self) -> None:
+        if self._restored_entries:
+            await _run_to_end(self._end_restore)
 
-    def _update(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
-        self._updated += len(entries)
-        if self._is_logged and self._updated >= UNLOGGED_FROM:
-            self._db.set_options(_COMPACTIONS_OF_UPDATES)
+    def _restore(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
+        self._restored_entries += len(entries)
+        if self._is_logged and self._restored_entries >= UNLOGGED_FROM:
+            self._db.set_options(_COMPACTIONS_WHILE_RESTORING)
             self._is_logged = False
         self._write(entries, position=position)
 
-    def _end_update(self) -> None:
-        self._updated = 0
+    def _end_restore(self) -> None:
+        self._restored_entries = 0
         if not self._is_logged:
             self.flush()
             self._db.set_options(_COMPACTIONS)
@@ -209,7 +210,7 @@ class RocksStore:
             else:
                 batch.put(key, value)
         batch.put(_POSITION_KEY, b"%d %s" % (position, self._changelog))
-        self._db.write(batch, None if self._is_logged else _unlogged())
+        self._db.write(batch, None if self._is_logged else _unlogged_options())
 
     def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         items: Iterator[tuple[object, bytes]] = iter(self._db.items(from_key=after + b"\x00"))
@@ -222,7 +223,7 @@ class RocksStore:
             self._db.close()
             shutil.rmtree(self._path)
             self._db = self._open()
-            self._updated, self._is_logged = 0, True
+            self._restored_entries, self._is_logged = 0, True
 
     def unwritten_bytes(self) -> int:
         """Bytes in memory that are not in a file yet, including those being written."""
@@ -278,7 +279,7 @@ class TemporaryStore(RocksStore):
         self._directory.cleanup()
 
 
-def _unlogged() -> WriteOptions:
+def _unlogged_options() -> WriteOptions:
     options: Any = WriteOptions()  # its types say that this is a method
     options.disable_wal = True
     return cast("WriteOptions", options)

@@ -77,7 +77,7 @@ class Stage:
         partition = Partition(
             processor=Processor(app=self.app, partition=number, partitions=PARTITIONS),
             ledger=ledger,
-            open_store=lambda: RocksStore.opened(path, changelog="changelog", memory=memory),
+            open_store=lambda: RocksStore.open(path, changelog="changelog", memory=memory),
             appender=self._appender,
             clock=SystemClock(),
             identity=(await layout_of(self.connection, self.app)).identity,

@@ -190,7 +190,7 @@ class Process:
         return Partition(
             processor=Processor(app=stage.app, partition=number, partitions=stage.partitions),
             ledger=ledger,
-            open_store=MemoryStateStore.opened,
+            open_store=MemoryStateStore.open,
             appender=self.storm.appender,
             clock=SystemClock(),
             identity=self.storm.identity,

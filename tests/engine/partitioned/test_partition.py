@@ -249,13 +249,13 @@ async def test_a_take_over_reports_its_progress(bench: Bench) -> None:
 
 
 class LosingStore(NotingStore):
-    """A store that loses, when its process dies, what an update has written and not ended."""
+    """A store that loses, when its process dies, what a restore has written and not ended."""
 
     def __init__(self) -> None:
         super().__init__()
         self.kept: tuple[dict[bytes, bytes], int | None] = {}, None
 
-    async def restored(self) -> None:
+    async def end_restore(self) -> None:
         self.kept = dict(self.entries), self.position()
 
     def die(self) -> None:

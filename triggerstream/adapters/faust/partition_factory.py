@@ -99,4 +99,4 @@ class PartitionFactory:
     async def _open_store(self, number: int) -> RocksStore:
         path = self.settings.directory / f"{self.settings.app}-sessions" / str(number)
         changelog = f"{self.identity.cluster}/{self.changelog_id}"
-        return await RocksStore.opened(path, changelog=changelog, memory=self.memory)
+        return await RocksStore.open(path, changelog=changelog, memory=self.memory)

@@ -39,8 +39,8 @@ class MemoryStateStore:
         self._files.is_open = True
 
     @classmethod
-    async def opened(cls) -> Self:
-        """A new store, as a partition opens it."""
+    async def open(cls) -> Self:
+        """Open a new store, in the form in which a partition asks for it."""
         return cls()
 
     @property
@@ -65,7 +65,7 @@ class MemoryStateStore:
     async def restore(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
         self.write(entries, position=position)
 
-    async def restored(self) -> None:
+    async def end_restore(self) -> None:
         pass
 
     def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:

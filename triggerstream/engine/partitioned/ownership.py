@@ -76,9 +76,9 @@ class Owner:
         claims = self._claims = assignment.claims
         partitions = {number: self._watched(assignment.make(number)) for number in numbers}
         self.partitions = dict(partitions)
-        all_open = asyncio.Event()
+        all_taken_over = asyncio.Event()
         for partition in partitions.values():
-            partition.others_open = all_open
+            partition.all_taken_over = all_taken_over
         await _all({number: partition.start() for number, partition in partitions.items()})
         failpoint("takeover.started")
         await confirm_membership()
@@ -86,7 +86,7 @@ class Owner:
         offsets = await _all(
             {number: partition.open(former.get(number, ())) for number, partition in partitions.items()}
         )
-        all_open.set()
+        all_taken_over.set()
         return offsets
 
     def _watched(self, partition: Partition) -> Partition:

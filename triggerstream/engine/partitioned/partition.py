@@ -61,7 +61,7 @@ class PartitionPhase(Enum):
     CLOSED = "closed"
 
 
-def _set_event() -> asyncio.Event:
+def _event_already_set() -> asyncio.Event:
     event = asyncio.Event()
     event.set()
     return event
@@ -94,8 +94,8 @@ class Partition:
     """Semaphore held while former owners' transactions are ended; shared by all partitions of a process."""
     turns: TransactionTurns = field(default_factory=TransactionTurns)
     """When transactions begin; shared by all partitions of a process."""
-    others_open: asyncio.Event = field(default_factory=_set_event)
-    """Set once all partitions of the assignment are taken over: scans before would delay the others."""
+    all_taken_over: asyncio.Event = field(default_factory=_event_already_set)
+    """Set once all of the assignment are taken over. Scans wait for it, as they would delay others."""
     timing: PartitionTiming = field(default_factory=PartitionTiming)
     address: str = advice.ANY_APP
     """The address of the app for ``--at``."""
@@ -240,7 +240,7 @@ class Partition:
         return mark.offset
 
     async def _scan(self) -> None:
-        await self.others_open.wait()
+        await self.all_taken_over.wait()
         await self._scans.run()
 
     def _set_up(self, taken: TakenOver) -> CheckpointMark:

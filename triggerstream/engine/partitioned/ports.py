@@ -130,7 +130,7 @@ class Ledger(Protocol):
 class StateStore(Protocol):
     """Local copy of the changelog by key, with the position up to which it is complete.
 
-    Its methods block, except for those of an update.
+    Its methods block, except ``restore`` and ``end_restore``.
 
     Opening a store that another process has open raises UsageError. ``position`` is called first, and wipes a
     copy of another changelog.
@@ -146,14 +146,14 @@ class StateStore(Protocol):
         """Write ``entries`` and ``position``, all or nothing. An entry without a value deletes its key."""
 
     async def restore(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
-        """As ``write``, for an update from the changelog. It does not block.
+        """Write as ``write`` does, but from the changelog and without blocking the event loop.
 
-        When it returns or is cancelled, nothing is being written any more. Until ``restored`` returns, a
-        crash may leave the store as it was at any position before.
+        When it returns or is cancelled, nothing is being written any more. Until ``end_restore`` returns, a
+        crash may leave the store as it was at any earlier position.
         """
 
-    async def restored(self) -> None:
-        """Make what ``restore`` has written as durable as what ``write`` writes. It does not block."""
+    async def end_restore(self) -> None:
+        """Make what ``restore`` has written as durable as what ``write`` writes, without blocking."""
 
     def page(self, *, after: bytes, limit: int) -> Sequence[tuple[bytes, bytes]]:
         """Up to ``limit`` entries with keys greater than ``after``, in the order of keys."""

@@ -4,7 +4,7 @@ Its steps have this order, and no other is safe:
 
 1. ``Ledger.extent``: the end of the changelog. No former owner can commit, so it is fixed
 2. ``Ledger.finish``, only if a former owner's transaction is still open: see :func:`is_committed`
-3. the store is updated to that end. It is wiped first if it is not a prefix of this changelog, if it has
+3. the store is restored up to that end. It is wiped first if it is not a prefix of this changelog, if it has
    entries of a transaction that was aborted, or if the mark after the store's position shows that the
    changelog was rebuilt
 4. the checkpoint mark, read from the store, has the offset at which to continue. Only then is the log fetched
@@ -224,7 +224,7 @@ async def _recover(
             recovery.left = max(extent.end - after, 0)
             failpoint("takeover.recovering")
         else:
-            await store.restored()
+            await store.end_restore()
             return
     logger.warning(
         "changelog was rebuilt: store is read again from the beginning",
