@@ -234,7 +234,7 @@ def test_scattered_events_are_folded_in_parts() -> None:
     ("sessions", "events", "scattered"),
     [(128, 128, False), (129, 129, True), (150, 300, False), (300, 400, True)],
 )
-def test_events_are_scattered_if_there_are_many_and_hardly_two_of_a_session(
+def test_events_are_scattered_if_there_are_many_and_most_are_of_different_sessions(
     *, sessions: int, events: int, scattered: bool
 ) -> None:
     log = Log(tasks(t=task("a")))
@@ -1035,19 +1035,19 @@ def test_remembered_state_is_used_only_for_the_bytes_that_it_was_encoded_to() ->
     assert processor.recall(session, stored) is remembered
 
 
-def test_state_in_a_crowd_is_remembered_from_the_second_time_on_that_it_is_encoded() -> None:
+def test_state_of_a_large_batch_is_cached_when_it_is_encoded_for_the_second_time() -> None:
     processor, session = Processor(app=APP), SessionId("s")
     first, second = SessionState(offset=1), SessionState(offset=2)
-    once = processor.encode(session, first, crowded=True)
+    once = processor.encode(session, first, large_batch=True)
     assert processor.recall(session, once) is not first
     assert processor.recall(session, once) == first
-    twice = processor.encode(session, second, crowded=True)
+    twice = processor.encode(session, second, large_batch=True)
     assert processor.recall(session, twice) is second
     assert processor.peek(session, twice) is second
 
 
 @pytest.mark.parametrize(("sessions", "remembered"), [(64, 64), (65, 0)])
-def test_states_of_many_sessions_are_not_remembered_at_once(*, sessions: int, remembered: int) -> None:
+def test_states_of_a_batch_of_many_sessions_are_not_cached_at_once(*, sessions: int, remembered: int) -> None:
     log = Log(tasks(t=task("a", "b")))
     for number in range(sessions):
         log.fire("a", session=f"s{number}")

@@ -31,7 +31,7 @@ class _Jumping(selectors.SelectSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """What is ready now; otherwise the time passes at once."""
+        """Return what is ready; if nothing is, move the clock to the next timer."""
         ready = super().select(0)
         if timeout is None and not ready:
             raise AssertionError("all tasks wait for something that no timer brings about")

@@ -16,7 +16,7 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration
 from triggerstream.wire import blocks, state
-from triggerstream.wire.plain_states import head_of_plain, read_plain
+from triggerstream.wire.plain_states import build_plain_head, read_plain
 from triggerstream.wire.state_reader import StateReader
 from triggerstream.wire.stored_state import Lines
 
@@ -34,7 +34,7 @@ def read_both_ways(value: bytes) -> SessionState | None:
 
 def written_both_ways(known: SessionState) -> bytes | None:
     """The bytes that the shorter way writes, as the other one does; None if it is left to that."""
-    head = head_of_plain(known)
+    head = build_plain_head(known)
     if head is None:
         return None
     value = blocks.encode_value(head)

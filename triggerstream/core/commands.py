@@ -35,14 +35,19 @@ class Cause(Struct, frozen=True, kw_only=True):
     id: str | None = None
 
 
-class _Addressed(Struct, frozen=True):
+class _InstanceDecision(Struct, frozen=True):
+    """A decision for an instance, and the id of its command.
+
+    Its fields may be positional: see where :mod:`triggerstream.core.deciding` makes a command.
+    """
+
     id: CommandId
     session: SessionId
     task: TaskName
     instance: InstanceId
 
 
-class Command(_Addressed, frozen=True, kw_only=True):
+class Command(_InstanceDecision, frozen=True, kw_only=True):
     """Run ``run`` once for ``instance``.
 
     ``id`` is the same however often the command is handed over; ``attempt`` grows with each resend,
@@ -68,7 +73,7 @@ class Command(_Addressed, frozen=True, kw_only=True):
     traceparent: str | None = None
 
 
-class Revoke(_Addressed, frozen=True):
+class Revoke(_InstanceDecision, frozen=True):
     """Ask the executor to drop the command ``id``: its instance was cancelled."""
 
 

@@ -206,7 +206,7 @@ class Deciding(Draft):
             ]
         is_plain = len(stored) == len(instance.captured) and instance.kwargs is None and not sent.per_element
         self.decisions.append(
-            # Four arguments by place: Python passes more than 15 keywords in a dict, which takes 5,000
+            # Four positional arguments: Python passes more than 15 keywords in a dict, which takes 5,000
             # instructions more, a thirtieth of what a trigger with a decision costs.
             Command(
                 self._command_id(task, instance.number),

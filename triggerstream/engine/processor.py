@@ -37,18 +37,19 @@ larger. While this number of bytes waits to be durable, no further record is fol
 can decide gigabytes."""
 PART_EVENTS = 128
 """Scattered events that are folded in one part. The decoded states of their sessions, some kB each, stay in
-the cache of a core until they are encoded: with parts, 1,000 such events take 0.9 of the processor time."""
+the processor's cache until they are encoded: with parts, 1,000 such events take 0.9 of the processor time."""
 _SCATTERED = 2 / 3
-"""Sessions for each event. With fewer, it pays to encode a session's state once for several events."""
+"""Sessions per event above which events count as scattered. With fewer sessions, it saves more time to encode
+a state once for several events."""
 _REMEMBERED = 4_096
 """Decoded states that all partitions together cache. A small one takes some 3 kB as objects."""
-_CROWD = 64
-"""Sessions of a batch up to which their states are cached at once, as at low rates. Of more, most are
-displaced before they are asked for again, which takes time and the room of others in the cache of a core.
-Without them, a worker with a backlog takes 0.9 of the processor time."""
-_MET: Final = (b"", None)
-"""Entry of a session whose state was encoded in a crowd. If it is encoded again while the entry is there, the
-state is cached."""
+_LARGE_BATCH = 64
+"""Sessions of a batch above which a state is cached only when it is encoded for the second time. In such a
+batch, most cached states would be displaced before they are used, and would displace others, here and in the
+processor's cache. With this rule, a worker with a backlog takes 0.9 of the processor time."""
+_ENCODED_ONCE: Final = (b"", None)
+"""Cache entry, without a state, of a session that was encoded once in a large batch. If it is encoded again
+while the entry is there, its state is cached."""
 REMEMBERED_BYTES = 16 * 1024 * 1024
 """Length of these states as bytes. As objects they take some 100 MiB. A busy session stays decoded, however
 large its state is: decoding 1 MB takes 6 ms, once for each batch."""
@@ -100,13 +101,13 @@ class Processor:
             self._params_bytes = {config.hash: known}
         return known
 
-    def encode(self, session: SessionId, known: SessionState, *, crowded: bool = False) -> bytes:
-        """The bytes of a session's state. ``crowded``: it is cached from the second time on."""
+    def encode(self, session: SessionId, known: SessionState, *, large_batch: bool = False) -> bytes:
+        """Encode a session's state, and cache it; in a ``large_batch``, only from the second time on."""
         known, stored = state.pack_and_encode(known)
-        is_met = self._forget(session)
+        was_encoded = self._forget(session)
         if len(stored) <= self._most_bytes:
             remembered = self._encoded
-            remembered[session] = _MET if crowded and not is_met else (stored, known)
+            remembered[session] = _ENCODED_ONCE if large_batch and not was_encoded else (stored, known)
             self._encoded_bytes += len(remembered[session][0])
             while len(remembered) > self._most_states or self._encoded_bytes > self._most_bytes:
                 self._forget(next(iter(remembered)))
@@ -121,7 +122,7 @@ class Processor:
         return self.decoder.read_lazily(session, stored) if known is None else known
 
     def peek(self, session: SessionId, stored: bytes) -> SessionState:
-        """The same, but an unreadable state is not an error of this partition.
+        """As ``recall``, but an unreadable state is not an error of this partition.
 
         Raises:
             DecodeError: ``stored`` is not a state, or is from a newer release.
@@ -135,7 +136,7 @@ class Processor:
         return None if remembered is None or remembered[0] != stored else remembered[1]
 
     def _forget(self, session: SessionId) -> bool:
-        """Take a session out of the cache; False: it was not there."""
+        """Take a session out of the cache, and return whether it was there."""
         remembered = self._encoded.pop(session, None)
         if remembered is None:
             return False
@@ -172,7 +173,7 @@ class Processor:
 
 
 def are_scattered(records: Sequence[Record]) -> bool:
-    """True if ``records`` have more than one part, and hardly two of one session."""
+    """True if ``records`` are more than a part of ``PART_EVENTS``, and most are of different sessions."""
     return len(records) > PART_EVENTS and len({record.key for record in records}) > len(records) * _SCATTERED
 
 
@@ -260,7 +261,7 @@ class _Batch:
     def _stored(self, session: SessionId, known: SessionState) -> Stored:
         known = with_exact_due(self.rules, known)
         return Stored(
-            state=self.processor.encode(session, known, crowded=len(self.sessions) > _CROWD),
+            state=self.processor.encode(session, known, large_batch=len(self.sessions) > _LARGE_BATCH),
             due_us=next_due(self.rules, known),
             config=_met(self.rules, known),
         )

@@ -111,7 +111,7 @@ class _Latest(LatestBlock):
         comma between two others. And each ``","`` in it is between two elements.
         """
         names = self.names
-        # `in` looks for a number first, and finds out with an exception that there is none.
+        # Not `in`: it first tries its operand as an integer, and that raises an exception each time.
         if name == "," or names.find(b"\\") >= 0 or names.find(b" ") >= 0:
             return self.index.get(name)
         if names.find(b"\t") >= 0 or names.find(b"\r") >= 0:

@@ -1,8 +1,8 @@
-"""A shorter way to write and to read most states: few events and instances, which are all in the head.
+"""A faster way to write and to read most states: those with few events and instances, all in the head.
 
-What many of them need (lines, columns, places) would cost such a state a fifth more instructions. Any other
+The code for lines, columns and places costs such a state a fifth more instructions. Any other
 state is left to :mod:`triggerstream.wire.state` and :class:`triggerstream.wire.state_reader.StateReader`,
-which take all states and word the errors. For each state that is taken here they have the same result; a law
+which take all states and word the errors. For each state that is taken here, the result is the same; a law
 checks this.
 """
 
@@ -24,9 +24,13 @@ from triggerstream.wire import blocks
 from triggerstream.wire.shared_sent import share_sent
 from triggerstream.wire.stored_state import STATE_VERSION, StoredRecord, StoredState
 
+_LAST_US = 2**63 - 1
+"""The latest due time that the stored form can hold."""
+_DELAYED = Status.DELAYED
 
-def head_of_plain(state: SessionState) -> StoredState | None:
-    """The head of a state that needs nothing else; None if it has much of a kind, or earlier events."""
+
+def build_plain_head(state: SessionState) -> StoredState | None:
+    """The head of a state that needs no lines; None if it has many events or instances, or earlier events."""
     seen, digests, positions, most = state.seen, state.digests, state.positions, blocks.MOST_INLINE
     if (
         not isinstance(positions, list)
@@ -55,17 +59,17 @@ def head_of_plain(state: SessionState) -> StoredState | None:
         )
         if len(open_) + len(resolved) > 1:
             share_sent(stored)
-    return head_with(state, seen, tasks, digests, positions)
+    return build_head(state, seen, tasks, digests, positions)
 
 
-def head_with(
+def build_head(
     state: SessionState,
     seen: dict[TriggerName, Arrival],
     tasks: dict[TaskName, StoredRecord],
     digests: dict[TriggerName, bytes],
     positions: list[TimelineEntry],
 ) -> StoredState:
-    """The head of a state with these parts, and without what leaves remember."""
+    """The head of ``state`` with these parts. The caller adds lines, and events that leaves remember."""
     # A call with more than 15 keywords passes them in a dict, which takes twice as long as all else here.
     return StoredState(
         version=STATE_VERSION,
@@ -86,11 +90,8 @@ def head_with(
     )
 
 
-_LAST_US = 2**63 - 1
-
-
 def read_plain(stored: StoredState) -> SessionState | None:
-    """The state that has only a head; None if it has lines or earlier events, or breaks a rule."""
+    """Read a state that has only a head; None if it has lines or earlier events, or breaks a rule."""
     if (
         stored.seen_lines is not None
         or stored.position_lines is not None
@@ -161,6 +162,3 @@ def read_plain(stored: StoredState) -> SessionState | None:
         due_us=due_us,
         latest_captured=frozenset(captured),  # type: ignore[arg-type]  # these leaves have their triggers' names
     )
-
-
-_DELAYED = Status.DELAYED

@@ -35,7 +35,7 @@ def find_shared(instances: Iterable[Instance]) -> Sent | None:
 
 
 def share_sent(record: StoredRecord) -> None:
-    """Store what instances of a task have alike once, in their record."""
+    """Move what the instances of a task have in common to their record, so that it is stored once."""
     record.sent = shared = find_shared((*record.resolved, *record.open))
     record.open = _without_shared(record.open, shared)
     record.resolved = _without_shared(record.resolved, shared)

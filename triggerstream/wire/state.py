@@ -28,7 +28,7 @@ from triggerstream.wire import blocks, commands, latest_events, timeline_lines
 from triggerstream.wire.blocks import encode_value
 from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.json import as_object, loads
-from triggerstream.wire.plain_states import head_of_plain, head_with, read_plain
+from triggerstream.wire.plain_states import build_head, build_plain_head, read_plain
 from triggerstream.wire.retired import encode as encode_retired
 from triggerstream.wire.shared_sent import share_sent, shared_bytes
 from triggerstream.wire.state_reader import StateReader
@@ -92,7 +92,7 @@ def pack_and_encode(state: SessionState) -> tuple[SessionState, bytes]:
     Raises:
         DecodeError: a value in it is not JSON.
     """
-    head = head_of_plain(state)
+    head = build_plain_head(state)
     if head is not None:
         return state, encode_value(head)
     packed = pack(state)
@@ -223,7 +223,7 @@ def _head(state: SessionState, *, shares: bool = False) -> StoredState:
         for one in tasks.values():
             if len(one.open) + len(one.resolved) > 1:
                 share_sent(one)
-    head = head_with(
+    head = build_head(
         state,
         seen if isinstance(seen, dict) else {},
         tasks,
@@ -303,7 +303,7 @@ def read_header(value: bytes) -> StateHeader | None:
         return None
     config = None if head[1] is None else int(head[2])
     due_us = None if head[3] is None else int(head[3])
-    # `in` looks for a number first, and finds out with an exception that there is none.
+    # Not `in`: it first tries its operand as an integer, and that raises an exception each time.
     is_unsettled = value.find(_UNJUDGED) >= 0 or (due_us is None and value.find(_DELAYED) >= 0)
     return StateHeader(config, due_us, is_unsettled, value.find(_MAY_BE_OPEN) >= 0)
 

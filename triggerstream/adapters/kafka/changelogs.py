@@ -21,11 +21,11 @@ from triggerstream.core.errors import LogError
 _FETCH_BYTES = 16 * 1024 * 1024
 """Bytes of one answer for all partitions together. A second one is under way while it is read."""
 _PARTITION_BYTES = 1024 * 1024
-"""Bytes of one partition in an answer, as aiokafka has it."""
+"""The most bytes of one partition in an answer: aiokafka's default."""
 _MOST = 2_000
 """Records that are made of an answer at once: some 5 ms in which the event loop serves nothing else."""
 _CHUNKS = 4
-"""Chunks of all partitions that are read and not yet dealt with: some 6 MB."""
+"""The most chunks of all partitions that are read and not yet written to a store: some 6 MB."""
 
 Chunk = tuple[list[Any], int]
 """Records of a partition, and the position after them."""
@@ -35,7 +35,7 @@ Chunk = tuple[list[Any], int]
 class _Reading:
     """A read of ``place`` from ``position`` to before ``end``. ``chunks``: the next one, or an error.
 
-    ``room`` is that of all reads for chunks; ``held`` of it is this one's.
+    ``room`` limits the chunks of all reads together; this read holds ``held`` of them.
     """
 
     place: TopicPartition
@@ -156,7 +156,7 @@ class ChangelogReader:
         ranges = {place: (one.position, one.end) for place, one in readings.items()}
         async with reader_of(self._connection, self._topic, most_bytes=_FETCH_BYTES, parsed=True) as reader:
             if len(ranges) * _PARTITION_BYTES <= _FETCH_BYTES:
-                # aiokafka fetches nothing for 0.1 s while some of an answer is not read.
+                # aiokafka fetches nothing for 0.1 s while a part of an answer is not read.
                 reader._fetcher._prefetch_backoff = 0.0  # noqa: SLF001 - nothing public
             chunks = read_chunks(reader, ranges, most=_MOST, stuck_s=self._stuck_s)
             async with aclosing(chunks) as found:

@@ -154,7 +154,7 @@ class Connection:
         With ``committed`` it reads committed records, up to the first open transaction; otherwise all
         records. ``wait_ms``: how long a broker may wait for records. It answers later requests after that.
         ``most_bytes``: bytes of all partitions in one answer; None: as aiokafka has it. ``parsed``: its
-        records are what the parser makes, which costs least.
+        records are the parser's, without a conversion (``AS_PARSED``), which costs least.
         """
         return self._consumer(
             group_id=None,

@@ -7,7 +7,7 @@ aiokafka, for every consumer of the process: its parser of batches by
 :class:`triggerstream.adapters.kafka.batches.RecordBatches`, its part of a fetch by :class:`BatchResult`, the
 records in it by :func:`partition_records`.
 A consumer with :data:`AS_RECORDS` returns our records, built batch by batch, in the place of aiokafka's:
-they cost half as much processor time. One with :data:`AS_PARSED` returns what the parser makes.
+they cost half as much processor time. One with :data:`AS_PARSED` returns the parser's, unconverted.
 
 A batch that cannot be read (a wrong CRC, a codec that is not installed, an unknown format, a batch that is
 cut off) is a fault of a disk, a network or the installation, not of a record. It is noted beside the
@@ -106,7 +106,7 @@ def _parsed(value: bytes | None) -> bytes | None:
 
 
 AS_PARSED: Final = _parsed
-"""The ``value_deserializer`` of a consumer that returns records as the parser makes them."""
+"""The ``value_deserializer`` of a consumer that returns the parser's records: they have no partition."""
 
 
 async def fetched(
@@ -214,9 +214,9 @@ class ConvertedRecords(_PartitionRecords):  # type: ignore[misc] # aiokafka is n
 
 
 class ParsedRecords(ConvertedRecords):
-    """The records of a partition in a fetch, as the parser makes them: 0.4 µs each, aiokafka's own 1.1 µs.
+    """The records of a partition in a fetch, as the parser makes them, without their topic and partition.
 
-    They do not have their partition.
+    They cost 0.4 µs each; aiokafka's own ``ConsumerRecord`` costs 1.1 µs.
     """
 
     def _consumer_record(self, tp: TopicPartition, record: Any) -> list[Any]:  # noqa: ANN401, ARG002 - as above

@@ -223,7 +223,7 @@ async def read_chunks(
                 positions[place] = max(after, positions[place])
                 if after >= end or (enough is not None and counts[place] >= enough):
                     del positions[place]
-                    # A fetch for it alone would wait for records, and that of the others behind it.
+                    # A fetch for it alone would wait for new records, and the next one for that fetch.
                     reader.pause(place)
                 yield place, records, after
             if stuck_for_s > stuck_s:

@@ -36,7 +36,7 @@ class TakenBatch:
     lost: DeadLetter | None = None
     end: int = 0
     scattered: bool = False
-    """True if hardly two of its events are of one session."""
+    """True if most events of the batch are of different sessions."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """When the transactions of a process begin: partitions that have something to commit go in turns, together.
 
 Each transaction costs requests, markers and wake-ups of its own, however few events it takes. So a turn is
-held back some milliseconds, for further events, and also until the last one ends.
+held back some milliseconds, for further events, and also until the one before it ends.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ GATHER_S = 0.001
 """Time for which any turn waits for other partitions: a small fetch is handed over within it."""
 WAIT_S = 0.0125
 """The longest time that a turn waits for further events, counted from the first one that it takes. At 100
-events a second that makes 47 turns a second. Turns at a distance of 20 ms are as many, but let an event that
-comes right after one wait for 20 ms."""
+events a second, there are 47 turns a second. A turn every 20 ms would make as many, but an event that comes
+right after a turn would wait for 20 ms."""
 PAUSE_S = 0.03
 """A turn does not wait if the last one began so long ago: an event that comes alone is committed at once."""
 OPEN_S = 1.0
@@ -82,14 +82,14 @@ class TransactionTurns:
             self._end(turn)
 
     def add(self) -> None:
-        """Note that a partition that waits for its turn, or will, has something more to commit."""
+        """Note that a partition that waits for its turn, or soon will, has something more to commit."""
         if self._due < math.inf:
             return  # it is due because of something that came earlier
         now = self._now()
         self._set_due(max(now + self.gather_s, min(now + self.wait_s, self._last + self.pause_s)))
 
     def hurry(self, *, at_once: bool = False) -> None:
-        """Begin the next turn without waiting for events; ``at_once``: for other partitions neither."""
+        """Begin the next turn without waiting for events and, if ``at_once``, for other partitions."""
         self._set_due(self._now() + (0 if at_once else self.gather_s))
 
     def _set_due(self, due: float) -> None:
