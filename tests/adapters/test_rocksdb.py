@@ -195,6 +195,34 @@ def test_a_store_that_is_wiped_in_a_restore_begins_anew(
     again.close()
 
 
+_DIE_WIPING = """
+import os, shutil, signal, sys
+from pathlib import Path
+from triggerstream.adapters.rocksdb import RocksStore, SharedRocksMemory
+
+def die(path):
+    for file in Path(path).glob(sys.argv[2]):
+        file.unlink()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+store = RocksStore(Path(sys.argv[1]), changelog="c", memory=SharedRocksMemory())
+store.write({b"a": b"1"}, position=1)
+shutil.rmtree = die
+store.wipe()
+"""
+
+
+@pytest.mark.parametrize("first", ["CURRENT", "MANIFEST-*", "*.sst", "none"])
+def test_a_store_whose_process_died_while_it_was_wiped_begins_anew(tmp_path: Path, first: str) -> None:
+    path = tmp_path / "store"
+    words = [sys.executable, "-c", _DIE_WIPING, str(path), first]
+    assert subprocess.run(words, check=False, timeout=60).returncode == -signal.SIGKILL
+    store = RocksStore(path, changelog="c", memory=SharedRocksMemory())
+    assert (store.position(), store.get(b"a")) == (None, None)
+    store.close()
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @dataclass
 class Reads:
     """Counts the blocks that a store reads from files, by the kind of block."""

@@ -221,7 +221,8 @@ class RocksStore:
     def wipe(self) -> None:
         with self._flushing:
             self._db.close()
-            shutil.rmtree(self._path)
+            # Deleted under another name: RocksDB does not open a store whose deletion was cut off.
+            self._path.rename(self._wiped_path)
             self._db = self._open()
             self._restored_entries, self._is_logged = 0, True
 
@@ -241,15 +242,23 @@ class RocksStore:
             self._is_open = False
             self._db.close()
 
+    @property
+    def _wiped_path(self) -> Path:
+        """The directory of a store that is wiped, until it is deleted."""
+        return self._path.with_name(f"{self._path.name}.wiped")
+
     def _open(self) -> Rdict:
         make_private_directory(self._path)  # it protects RocksDB's own files
         try:
-            return Rdict(str(self._path), self._options)
+            db = Rdict(str(self._path), self._options)
         except Exception as exc:
             # rocksdict has no class of its own for it.
             if "lock" in str(exc).lower():
                 raise UsageError(f"{self._path}: another process has this store open") from exc
             raise
+        if self._wiped_path.exists():  # also one that a process left behind when it died
+            shutil.rmtree(self._wiped_path)
+        return db
 
 
 class TemporaryStore(RocksStore):
