@@ -89,6 +89,7 @@ def test_aiokafka_still_makes_batches_and_results_with_the_names_that_are_replac
     assert "records = MemoryRecords(part_data[-1])" in source
     assert "self._records[tp] = FetchResult(" in source
     assert "type(res_or_error) is FetchResult" in source
+    assert "backoff=self._prefetch_backoff" in source
     assert "partition_records = PartitionRecords(" in source
     begun = source.index("partition_records = PartitionRecords(")
     arguments = source[begun : source.index("_isolation_level", begun)].split(",")

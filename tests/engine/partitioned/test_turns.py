@@ -90,7 +90,7 @@ async def test_a_partition_that_becomes_full_while_it_waits_hurries_its_turn() -
     await members.close()
 
 
-async def test_who_closes_does_not_wait_for_others() -> None:
+async def test_a_partition_that_is_closed_does_not_wait_for_others() -> None:
     members = Members(TransactionTurns(gather_s=NEVER))
     members.join("a", at_once=True)
     await members.are("a")
@@ -157,26 +157,26 @@ async def test_nothing_that_comes_while_nobody_waits_begins_a_turn_too_early() -
 
 
 @dataclass
-class Begun:
-    """A turn, and the events that it takes, by the time at which each came."""
+class BegunTurn:
+    """When a turn began, and when each event that it takes came, both in seconds."""
 
     at: float
     events: list[float]
 
 
-def turns_of(events: Sequence[float], *, takes_s: float = 0.004) -> list[Begun]:
-    """The turns that events of one partition at these times begin, each open for ``takes_s``."""
+def turns_of(events: Sequence[float], *, takes_s: float = 0.004) -> list[BegunTurn]:
+    """The turns for events of one partition that come at these times, each turn open for ``takes_s``."""
 
-    async def run() -> list[Begun]:
+    async def run() -> list[BegunTurn]:
         loop = asyncio.get_running_loop()
-        turns, waiting, woken, begun = TransactionTurns(), list[float](), asyncio.Event(), list[Begun]()
+        turns, waiting, woken, begun = TransactionTurns(), list[float](), asyncio.Event(), list[BegunTurn]()
 
         async def commit() -> None:
             while sum(len(one.events) for one in begun) < len(events):
                 await woken.wait()
                 async with turns.turn():
                     woken.clear()
-                    begun.append(Begun(loop.time(), waiting.copy()))
+                    begun.append(BegunTurn(loop.time(), waiting.copy()))
                     waiting.clear()
                     await asyncio.sleep(takes_s)
 
@@ -193,7 +193,7 @@ def turns_of(events: Sequence[float], *, takes_s: float = 0.004) -> list[Begun]:
         return runner.run(run())
 
 
-def rounded(begun: Sequence[Begun]) -> list[tuple[float, int]]:
+def rounded(begun: Sequence[BegunTurn]) -> list[tuple[float, int]]:
     """Times of the beginnings in ms, and how many events each turn takes."""
     return [(round(one.at * 1000, 3), len(one.events)) for one in begun]
 
@@ -202,7 +202,7 @@ def test_an_event_that_comes_alone_is_committed_at_once() -> None:
     assert rounded(turns_of([1.0, 1.04, 1.08])) == [(1001, 1), (1041, 1), (1081, 1)]
 
 
-def test_an_event_soon_after_a_turn_waits_for_others_and_no_longer_for_each_of_them() -> None:
+def test_an_event_soon_after_a_turn_waits_for_others_but_not_longer_with_each_of_them() -> None:
     assert rounded(turns_of([1.0, 1.003, 1.010, 1.015, 1.017])) == [(1001, 1), (1015.5, 3), (1029.5, 1)]
 
 
@@ -210,8 +210,8 @@ def test_a_turn_is_due_a_pause_after_the_last_one() -> None:
     assert rounded(turns_of([1.0, 1.025, 1.029])) == [(1001, 1), (1031, 2)]
 
 
-def test_an_event_during_a_turn_waits_from_then_on() -> None:
-    """Not from the end of the turn on."""
+def test_the_wait_of_an_event_during_a_turn_begins_when_it_comes() -> None:
+    """It does not begin at the end of the turn."""
     assert rounded(turns_of([1.0, 1.005, 1.1], takes_s=0.010)) == [(1001, 1), (1017.5, 1), (1101, 1)]
     assert rounded(turns_of([1.0, 1.005], takes_s=0.040)) == [(1001, 1), (1041, 1)]
 

@@ -129,7 +129,7 @@ class WorkerInspector:
     def _following(self) -> list[tuple[Indexer, States]]:
         """The indexes to update now.
 
-        While partitions are taken over, all pause; while one has many records to fold, its own.
+        All pause while partitions are taken over; that of one, while many of its records wait to be folded.
         """
         ready = list(self._ready())
         if len(ready) < len(self._owner.partitions):
