@@ -37,7 +37,7 @@ larger. While this number of bytes waits to be durable, no further record is fol
 can decide gigabytes."""
 PART_EVENTS = 128
 """Scattered events that are folded in one part. The decoded states of their sessions, some kB each, stay in
-the processor's cache until they are encoded: with parts, 1,000 such events take 0.9 of the processor time."""
+the CPU's cache until they are encoded: with parts, 1,000 such events take 0.9 of the processor time."""
 _SCATTERED = 2 / 3
 """Sessions per event above which events count as scattered. With fewer sessions, it saves more time to encode
 a state once for several events."""
@@ -46,7 +46,7 @@ _REMEMBERED = 4_096
 _LARGE_BATCH = 64
 """Sessions of a batch above which a state is cached only when it is encoded for the second time. In such a
 batch, most cached states would be displaced before they are used, and would displace others, here and in the
-processor's cache. With this rule, a worker with a backlog takes 0.9 of the processor time."""
+CPU's cache. With this rule, a worker with a backlog takes 0.9 of the processor time."""
 _ENCODED_ONCE: Final = (b"", None)
 """Cache entry, without a state, of a session that was encoded once in a large batch. If it is encoded again
 while the entry is there, its state is cached."""
