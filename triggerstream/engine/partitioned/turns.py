@@ -16,8 +16,8 @@ GATHER_S = 0.001
 """Time for which any turn waits for other partitions: a small fetch is handed over within it."""
 WAIT_S = 0.0125
 """The longest time that a turn waits for further events, counted from the first one that it takes. At 100
-events a second, there are 47 turns a second. A turn every 20 ms would make as many, but an event that comes
-right after a turn would wait for 20 ms."""
+events a second, 47 turns a second begin if the events come at random, 50 if they come evenly. A turn every
+20 ms would make as many, but an event that comes right after a turn would wait for 20 ms."""
 PAUSE_S = 0.03
 """A turn does not wait if the last one began so long ago: an event that comes alone is committed at once."""
 OPEN_S = 1.0
