@@ -60,6 +60,12 @@ class LazyLatest(LazyEvents[TriggerName]):
 
     blocks: tuple[LatestBlock]
 
+    def __init__(self, block: LatestBlock) -> None:
+        self.blocks = (block,)
+        self.changed = {}
+        self.gone = set()
+        self._count = block.length
+
 
 class InstanceBlock(Block[int, Instance]):
     """Open instances of one task that have one shape, by number, ascending.

@@ -83,7 +83,7 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
 
     ``others`` has the leaves at ``places`` that hold another event of their trigger, ``added`` those that
     took one since, and have no place. ``origin`` is the same object for all that were made from one by
-    :meth:`with_holding`.
+    :func:`with_holding`.
     """
 
     __slots__ = ("_whole", "added", "block", "origin", "others", "places")
@@ -117,22 +117,13 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
             self._whole = whole
         return self._whole
 
-    def with_holding(self, leaf: LeafName, holding: Holding) -> CapturedByPlace:
-        """A copy in which ``leaf`` holds ``holding``."""
-        others, added = self.others, self.added
-        if self.place_of(leaf) is not None:
-            others = {**others, leaf: holding}
-        else:
-            added = {**added, leaf: holding}
-        return CapturedByPlace(self.block, self.places, others, added, origin=self.origin)
-
     def holds_by_place(self, name: str) -> bool:
         """True if a leaf of this name holds the event that ``block`` has of its trigger."""
         return name not in self.others and self.place_of(name) is not None
 
     def place_of(self, name: str) -> int | None:
         """The place of a leaf of this name; None if it has none."""
-        at = self.block.place(TriggerName(name))
+        at = self.block.place(name)  # type: ignore[arg-type]  # equal names
         return None if at is None or not is_among(at, self.places) else at
 
     def beside_latest(self, seen: LatestEvents) -> Iterator[tuple[TriggerName, Ref]]:
@@ -178,10 +169,13 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
 def with_holding(
     captured: Mapping[LeafName, Holding], leaf: LeafName, holding: Holding
 ) -> Mapping[LeafName, Holding]:
-    """A copy of captured events in which ``leaf`` holds ``holding``."""
+    """A copy of captured events in which ``leaf``, which holds nothing there, holds ``holding``."""
     # Most are dicts, and for these the first test is faster than `isinstance` with a `Mapping`.
     if not isinstance(captured, dict) and isinstance(captured, CapturedByPlace):
-        return captured.with_holding(leaf, holding)
+        added = {**captured.added, leaf: holding}
+        return CapturedByPlace(
+            captured.block, captured.places, captured.others, added, origin=captured.origin
+        )
     return {**captured, leaf: holding}
 
 

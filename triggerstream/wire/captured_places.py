@@ -70,17 +70,17 @@ class CapturePacker:
     def _moved(self, captured: CapturedByPlace) -> CapturedByPlace | None:
         """The same by places in the new block; None if it must be written anew."""
         others, places, added = captured.others, captured.places, captured.added
-        for name in self._changed:
-            leaf = LeafName(name)
+        leaf: LeafName
+        for leaf in self._changed:  # type: ignore[assignment]  # plain leaves have their triggers' names
             if leaf in added or leaf in others:
                 continue
-            at = captured.place_of(name)
+            at = captured.place_of(leaf)
             if at is not None:
                 others = {**others, leaf: captured.block.refs[at]}
         if added:
             ranges = [*places]
             for leaf, held in added.items():
-                name = TriggerName(leaf)
+                name: TriggerName = leaf  # type: ignore[assignment]  # as before
                 at = self._block.place(name)
                 first, last = ranges[-1]
                 if at is None or at <= last:

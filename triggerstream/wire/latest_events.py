@@ -26,6 +26,7 @@ from triggerstream.core.held import Ref
 from triggerstream.core.ids import DIGEST_BYTES, HEX_DIGITS, TriggerName
 from triggerstream.core.number_ranges import are_valid
 from triggerstream.core.state import Arrival, Instance, SessionState
+from triggerstream.core.timeline_lines import Timeline
 from triggerstream.wire import blocks
 from triggerstream.wire.captured_places import CapturePacker
 from triggerstream.wire.stored_state import Lines, SeenColumns
@@ -48,9 +49,15 @@ _refs_decoder = msgspec.json.Decoder(list[Ref])
 
 
 class _Latest(LatestBlock):
-    """``names`` and ``offsets`` are the columns as JSON, neither of them empty."""
+    """``names`` and ``offsets`` are the columns as JSON, neither of them empty.
+
+    ``places`` are those of some triggers.
+    """
 
     __slots__ = ("_names_read", "_places", "_refs_read")
+
+    _names_read: list[TriggerName] | None
+    _refs_read: list[Ref] | None
 
     def __init__(
         self,
@@ -59,19 +66,19 @@ class _Latest(LatestBlock):
         digests: bytes,
         pieces: tuple[bytes, ...],
         length: int,
+        *,
+        places: dict[TriggerName, int | None] | None = None,
     ) -> None:
-        super().__init__([], pieces=pieces)
+        # That of the base class is not called: each event makes two blocks, and it would be half of that.
         self.names = names
         self.offsets = offsets
         self.digests = digests
         self.length = length
-        self._names_read: list[TriggerName] | None = None
-        self._refs_read: list[Ref] | None = None
-        self._places: dict[TriggerName, int | None] = {}
-
-    def know(self, places: dict[TriggerName, int | None]) -> None:
-        """Remember the places of some triggers."""
-        self._places = places
+        self._pieces = pieces
+        self._places = {} if places is None else places
+        self._names_read = self._refs_read = self._lines = self._index = None
+        self._looked_up = 0
+        self._decoded = {}
 
     @property
     def keys(self) -> list[TriggerName]:
@@ -150,10 +157,10 @@ def decode_column(decoder: msgspec.json.Decoder[T], column: bytes) -> T:
 # ---- from a state ---------------------------------------------------------------------------------
 
 
-def pack_latest(state: SessionState) -> SessionState:
+def pack_latest(state: SessionState, positions: Timeline) -> SessionState:
     """``state`` with its many latest events in a block; ``state`` itself if nothing has to change.
 
-    Digests and captured events name the triggers by their places.
+    Digests and captured events name the triggers by their places. The timeline becomes ``positions``.
     """
     seen, digests = state.seen, state.digests
     if isinstance(seen, dict) or seen.gone:
@@ -171,14 +178,15 @@ def pack_latest(state: SessionState) -> SessionState:
         block = _Latest(block.names, block.offsets, column, block.pieces, block.length)
     packer = CapturePacker(old, block, changed)
     tasks = packer.packed(state.tasks)
-    is_known = isinstance(digests, DigestsByPlace) and [*others] == [*digests.others]
-    if is_known and block is old and tasks is state.tasks:
+    is_same = block is old and tasks is state.tasks and positions is state.positions
+    if is_same and isinstance(digests, DigestsByPlace) and [*others] == [*digests.others]:
         return state
     return replace(
         state,
-        seen=LazyLatest((block,)),
+        seen=LazyLatest(block),
         digests=DigestsByPlace(block, others),
         tasks=tasks,
+        positions=positions,
         latest_captured=_marked(state.latest_captured, packer, changed),
     )
 
@@ -195,9 +203,10 @@ def _marked(marked: Marked, packer: CapturePacker, changed: Mapping[TriggerName,
     if not captured:
         return frozenset(marked)
     if isinstance(marked, frozenset):
-        names, new = marked, marked
+        names = new = marked
     else:
-        names, new = marked.names, marked.names & changed.keys()
+        names = marked.names
+        new = names.intersection(changed)
         # An instance may be a line now, or name what it captured: what it marked would be lost.
         if not packer.origins.issuperset(map(_origin_of, marked.captured)):
             names = new = frozenset(marked)
@@ -213,11 +222,13 @@ def _split_digests(
     left: dict[TriggerName, bytes] = {}
     for name, value in digests.items():
         at = block.place(name)
-        digits = value.hex().encode() if at is not None and len(value) == DIGEST_BYTES else NO_DIGEST
         if at is not None:
-            column = column[: at * HEX_DIGITS] + digits + column[(at + 1) * HEX_DIGITS :]
-        if digits == NO_DIGEST:
-            left[name] = value
+            digits = value.hex().encode() if len(value) == DIGEST_BYTES else NO_DIGEST
+            at *= HEX_DIGITS
+            column = column[:at] + digits + column[at + HEX_DIGITS :]
+            if digits != NO_DIGEST:
+                continue
+        left[name] = value
     return column, dict(sorted(left.items())) if len(left) > 1 else left
 
 
@@ -230,8 +241,8 @@ def _new(seen: LatestEvents) -> LatestBlock:
 
 def _changed(block: LatestBlock, changed: Mapping[TriggerName, Arrival]) -> LatestBlock:
     """A block with the events that came since."""
-    names, offsets, pieces = block.names, block.offsets, block.pieces
-    added = {name: arrival for name, arrival in changed.items() if block.place(name) is None}
+    names, offsets, pieces, length = block.names, block.offsets, block.pieces, block.length
+    added = [name for name in changed if block.place(name) is None]
     if len(added) < len(changed):
         refs, lines = [*block.refs], [*block.lines]
         for name, arrival in changed.items():
@@ -240,23 +251,23 @@ def _changed(block: LatestBlock, changed: Mapping[TriggerName, Arrival]) -> Late
                 refs[at], lines[at] = arrival.offset, blocks.encode_value(arrival)
         offsets, pieces = _encoder.encode(refs), (b"\n".join([*lines, b""]),)
     if added:
-        arrivals = [*added.values()]
-        names = b"%b,%b" % (names[:-1], _encoder.encode([*added])[1:])
-        offsets = b"%b,%b" % (offsets[:-1], _encoder.encode([one.offset for one in arrivals])[1:])
+        arrivals = [changed[name] for name in added]
+        names = names[:-1] + b"," + _encoder.encode(added)[1:]
+        offsets = offsets[:-1] + b"," + _encoder.encode([one.offset for one in arrivals])[1:]
         pieces = (*pieces, blocks.encode_lines(arrivals))
         if len(pieces) > _MOST_PIECES:
             pieces = (b"".join(pieces),)
-    length, end = block.length, block.length + len(added)
-    longer = _Latest(names, offsets, block.digests + NO_DIGEST * len(added), pieces, end)
-    longer.know(dict(zip(added, range(length, end), strict=True)))
-    return longer
+    digests = block.digests + NO_DIGEST * len(added)
+    places: dict[TriggerName, int | None] = {name: at for at, name in enumerate(added, length)}
+    return _Latest(names, offsets, digests, pieces, length + len(added), places=places)
 
 
 def columns_of(latest: LazyLatest) -> SeenColumns:
     """The columns of latest events that are packed."""
     (block,) = latest.blocks
-    names, offsets, digests = len(block.names), len(block.offsets), len(_stored_digests(block))
-    return SeenColumns(block.length, names + 1, offsets + 1, digests + 3, sum(map(len, block.pieces)))
+    digests = len(_stored_digests(block)) + 3
+    length = sum(map(len, block.pieces))
+    return SeenColumns(block.length, len(block.names) + 1, len(block.offsets) + 1, digests, length)
 
 
 def pieces_of(latest: LazyLatest) -> tuple[bytes, ...]:
@@ -305,18 +316,21 @@ def read_latest(columns: SeenColumns, lines: Lines) -> LazyLatest:
         raise DecodeError("/seenLines: `triggers` is too short for `count`")
     after_names = columns.triggers
     after_offsets = after_names + columns.offsets
-    value = lines.take(after_offsets + columns.digests, "/seenLines")
-    digests = value[after_offsets + 1 : -2] or NO_DIGEST * columns.count
+    after_digests = after_offsets + columns.digests
+    value = lines.take(after_digests + columns.bytes, "/seenLines")
+    if value[after_digests - 1 : after_digests] != b"\n":
+        raise DecodeError("/seenLines: a newline must follow `digests`")
+    digests = value[after_offsets + 1 : after_digests - 2] or NO_DIGEST * columns.count
     if len(digests) != columns.count * HEX_DIGITS:
         raise DecodeError("/seenLines: each trigger must have 16 hexadecimal digits")
     block = _Latest(
         value[: after_names - 1],
         value[after_names : after_offsets - 1],
         digests,
-        (lines.take(columns.bytes, "/seenLines"),),
+        (value[after_digests:],),
         columns.count,
     )
-    return LazyLatest((block,))
+    return LazyLatest(block)
 
 
 def read_captured(instance: Instance, seen: LatestEvents) -> CapturedByPlace:

@@ -113,14 +113,14 @@ def pack(state: SessionState) -> SessionState:
             state = copy(state)
             state.tasks = {name: _packed_record(one) for name, one in state.tasks.items()}
             break
+    positions = timeline_lines.pack_timeline(state.positions)
     if len(state.seen) > blocks.MOST_INLINE or not isinstance(state.seen, dict):
-        state = latest_events.pack_latest(state)
+        state = latest_events.pack_latest(state, positions)
     if state.kept or state.recent:
         state = state.collected()
         state.kept = _in_log_order(
             {name: blocks.pack_kept(arrivals) for name, arrivals in state.kept.items()}
         )
-    positions = timeline_lines.pack_timeline(state.positions)
     if positions is not state.positions:
         state = replace(state, positions=positions)
     return state
@@ -175,7 +175,8 @@ def encode_packed(state: SessionState) -> bytes:
     for kept in state.kept.values():
         _add_pieces(pieces, kept)
     for record in state.tasks.values():
-        _add_pieces(pieces, record.open)
+        if not isinstance(record.open, dict):
+            _add_pieces(pieces, record.open)
     if not isinstance(state.positions, list):
         pieces.append(state.positions.lines)
     return b"".join(pieces) if len(pieces) > _HEAD_ALONE else head

@@ -196,6 +196,8 @@ class StateReader:
             instance.captured, instance.captured_at = captured, ()
             self._by_place.append(captured)
             captured = captured.others
+            if not captured:
+                return
         elif isinstance(self._state.seen, dict) and captured.items() <= self._latest.items():
             # Mostly it holds the latest events: one comparison for all of them.
             self._captured.update(captured)  # type: ignore[arg-type]  # these leaves have their triggers' names
