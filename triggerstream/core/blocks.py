@@ -66,6 +66,20 @@ class LazyLatest(LazyEvents[TriggerName]):
         self.gone = set()
         self._count = block.length
 
+    def get(  # type: ignore[override]  # no other default
+        self, key: TriggerName, default: Arrival | None = None
+    ) -> Arrival | None:
+        """The event of ``key``, or ``default``."""
+        value = self.changed.get(key)
+        if value is None and key not in self.gone:
+            value = self.blocks[0].get(key)
+        return default if value is None else value
+
+    def __setitem__(self, key: TriggerName, value: Arrival) -> None:
+        if key not in self.changed and (self.blocks[0].place(key) is None or key in self.gone):
+            self._count += 1
+        self.changed[key] = value
+
 
 class InstanceBlock(Block[int, Instance]):
     """Open instances of one task that have one shape, by number, ascending.

@@ -163,7 +163,7 @@ class SessionState(Struct, kw_only=True):
 
     def is_empty(self) -> bool:
         """True where nothing is left that a configuration could mean anything to."""
-        return not (self.seen or self.tasks)
+        return not (self.tasks or self.seen)
 
     def needed_events(self, *, by_resolved: bool = True) -> dict[TriggerName, EarlierEvents]:
         """The events of ``kept`` that an instance has captured or a leaf of ``after`` remembers (R10.9).

@@ -69,7 +69,7 @@ class FiringTriggers(Offering):
             if name in state.latest_captured:
                 self._keep(name, previous)
                 state.latest_captured = unmark(state.latest_captured, name)
-        elif len(state.seen) >= self.config.bounds.trigger_names and name not in self.config.users:
+        elif name not in self.config.users and len(state.seen) >= self.config.bounds.trigger_names:
             self._check_strangers()
         state.seen[name] = arrival
         if self.meter is not None:

@@ -130,6 +130,8 @@ class _Latest(LatestBlock):
         return None if at < 0 else names.count(b'","', 0, at + 2)
 
     def get(self, key: TriggerName) -> Arrival | None:
+        if self.place(key) is None:
+            return None  # mostly the trigger is new
         if len(self._decoded) == _FEW:
             self._decode_all()
         return super().get(key)
@@ -316,18 +318,15 @@ def read_latest(columns: SeenColumns, lines: Lines) -> LazyLatest:
         raise DecodeError("/seenLines: `triggers` is too short for `count`")
     after_names = columns.triggers
     after_offsets = after_names + columns.offsets
-    after_digests = after_offsets + columns.digests
-    value = lines.take(after_digests + columns.bytes, "/seenLines")
-    if value[after_digests - 1 : after_digests] != b"\n":
-        raise DecodeError("/seenLines: a newline must follow `digests`")
-    digests = value[after_offsets + 1 : after_digests - 2] or NO_DIGEST * columns.count
+    value = lines.take(after_offsets + columns.digests, "/seenLines")
+    digests = value[after_offsets + 1 : -2] or NO_DIGEST * columns.count
     if len(digests) != columns.count * HEX_DIGITS:
         raise DecodeError("/seenLines: each trigger must have 16 hexadecimal digits")
     block = _Latest(
         value[: after_names - 1],
         value[after_names : after_offsets - 1],
         digests,
-        (value[after_digests:],),
+        (lines.take(columns.bytes, "/seenLines"),),
         columns.count,
     )
     return LazyLatest(block)

@@ -76,7 +76,7 @@ def build_head(
         generation=state.generation,
         offset=state.offset,
         clock_us=state.clock_us,
-        config=state.config if state.seen or state.tasks else UNSET,
+        config=state.config if state.tasks or state.seen else UNSET,
         due_us=None if state.due_us is None else min(state.due_us, _LAST_US),
         closed=state.closed,
         unjudged=state.unjudged,

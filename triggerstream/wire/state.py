@@ -109,12 +109,12 @@ def pack(state: SessionState) -> SessionState:
         DecodeError: a value in it is not JSON.
     """
     for record in state.tasks.values():
-        if len(record.open) > blocks.MOST_INLINE or not isinstance(record.open, dict):
+        if not isinstance(record.open, dict) or len(record.open) > blocks.MOST_INLINE:
             state = copy(state)
             state.tasks = {name: _packed_record(one) for name, one in state.tasks.items()}
             break
     positions = timeline_lines.pack_timeline(state.positions)
-    if len(state.seen) > blocks.MOST_INLINE or not isinstance(state.seen, dict):
+    if not isinstance(state.seen, dict) or len(state.seen) > blocks.MOST_INLINE:
         state = latest_events.pack_latest(state, positions)
     if state.kept or state.recent:
         state = state.collected()

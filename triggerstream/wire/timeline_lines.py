@@ -26,13 +26,15 @@ class _Timeline(TimelineLines):
 
 def pack_timeline(timeline: Timeline) -> Timeline:
     """A timeline in the form in which it is stored: a long one as lines."""
-    if len(timeline) <= blocks.MOST_INLINE:
-        return timeline if isinstance(timeline, list) else timeline.entries()
+    count = len(timeline)
     if isinstance(timeline, list):
-        return _Timeline(_encoder.encode_lines(timeline), len(timeline))
+        few = count <= blocks.MOST_INLINE
+        return timeline if few else _Timeline(_encoder.encode_lines(timeline), count)
+    if count <= blocks.MOST_INLINE:
+        return timeline.entries()
     if not timeline.added:
         return timeline
-    return _Timeline(timeline.lines + _encoder.encode_lines(timeline.added), len(timeline))
+    return _Timeline(timeline.lines + _encoder.encode_lines(timeline.added), count)
 
 
 def columns_of(timeline: TimelineLines) -> PositionLines:
