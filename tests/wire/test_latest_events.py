@@ -93,6 +93,16 @@ def test_an_event_that_was_included_is_recognised_by_its_place() -> None:
         assert "duplicate" in repr(story.result.effect)
 
 
+def test_names_that_a_session_does_not_have_take_no_memory() -> None:
+    known = read(story_of(MANY))
+    assert not isinstance(known.seen, dict)
+    assert not any(TriggerName(f"other{n}") in known.seen for n in range(5_000))
+    assert all(TriggerName(f"m{n}") in known.seen for n in range(MANY))
+    (block,) = known.seen.blocks
+    assert isinstance(block, latest_events._Latest)  # noqa: SLF001 - nothing else shows what it remembers
+    assert len(block._places) < MANY * 2  # noqa: SLF001 - as above
+
+
 def test_a_closed_session_keeps_what_instances_captured() -> None:
     story = Story(
         {"t": {"after": [f"m{n}" for n in range(20)], "run": "r"}, "u": {"after": ["m0", "z"], "run": "r"}}

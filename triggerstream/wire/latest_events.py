@@ -108,7 +108,10 @@ class _Latest(LatestBlock):
     def _look_up(self, key: TriggerName) -> int | None:
         self._looked_up += 1
         is_searched = self._index is None and self._looked_up <= _FEW
-        found = self._places[key] = self._find(key) if is_searched else self.index.get(key)
+        found = self._find(key) if is_searched else self.index.get(key)
+        if is_searched or found is not None:
+            # Names that are not in the index are not remembered: events may bring any number of them.
+            self._places[key] = found
         return found
 
     def _find(self, name: TriggerName) -> int | None:
