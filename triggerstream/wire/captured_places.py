@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from triggerstream.core.blocks import LatestBlock
 from triggerstream.core.by_place import CapturedByPlace, whole
-from triggerstream.core.held import Holding
+from triggerstream.core.held import Holding, Ref
 from triggerstream.core.ids import LeafName, TaskName, TriggerName
 from triggerstream.core.number_ranges import ranges_of
 from triggerstream.core.state import Arrival, Instance, TaskRecord
@@ -18,16 +18,22 @@ from triggerstream.wire import blocks
 class CapturePacker:
     """Stores the captured events of instances by places in ``block``, which replaces ``old``.
 
-    ``changed`` are the events that came since. ``captured`` lists all that is stored by places, ``origins``
+    ``changed`` are the events that came since, ``appended`` the same with their refs if all are of new
+    triggers. ``captured`` lists all that is stored by places, ``origins``
     the ``origin`` that each had before.
     """
 
     def __init__(
-        self, old: LatestBlock | None, block: LatestBlock, changed: Mapping[TriggerName, Arrival]
+        self,
+        old: LatestBlock | None,
+        block: LatestBlock,
+        changed: Mapping[TriggerName, Arrival],
+        appended: list[tuple[str, Ref]] | None,
     ) -> None:
         self._old = old
         self._block = block
         self._changed = changed
+        self._appended = appended
         self.captured: list[CapturedByPlace] = []
         self.origins: set[object] = set()
 
@@ -70,6 +76,10 @@ class CapturePacker:
     def _moved(self, captured: CapturedByPlace) -> CapturedByPlace | None:
         """The same by places in the new block; None if it must be written anew."""
         others, places, added = captured.others, captured.places, captured.added
+        first, last = places[-1]
+        if [*added.items()] == self._appended and last + 1 == captured.block.length:
+            places = (*places[:-1], (first, self._block.length - 1))
+            return CapturedByPlace(self._block, places, others)
         leaf: LeafName
         for leaf in self._changed:  # type: ignore[assignment]  # plain leaves have their triggers' names
             if leaf in added or leaf in others:

@@ -168,11 +168,12 @@ def pack_latest(state: SessionState, positions: Timeline) -> SessionState:
     Digests and captured events name the triggers by their places. The timeline becomes ``positions``.
     """
     seen, digests = state.seen, state.digests
+    appended = None
     if isinstance(seen, dict) or seen.gone:
         old, changed, block = None, _NOTHING, _new(seen)
     else:
         old, changed = seen.blocks[0], seen.changed
-        block = _changed(old, changed) if changed else old
+        block, appended = _changed(old, changed) if changed else (old, None)
     if isinstance(digests, DigestsByPlace) and digests.block is old:
         column, others = _split_digests(digests.others, block, block.digests)
     else:
@@ -181,7 +182,7 @@ def pack_latest(state: SessionState, positions: Timeline) -> SessionState:
         block.digests = column  # nothing shares the block yet
     elif column != block.digests:
         block = _Latest(block.names, block.offsets, column, block.pieces, block.length)
-    packer = CapturePacker(old, block, changed)
+    packer = CapturePacker(old, block, changed, appended)
     tasks = packer.packed(state.tasks)
     is_same = block is old and tasks is state.tasks and positions is state.positions
     if is_same and isinstance(digests, DigestsByPlace) and [*others] == [*digests.others]:
@@ -244,10 +245,13 @@ def _new(seen: LatestEvents) -> LatestBlock:
     return _Latest(names, offsets, b"", (blocks.encode_lines(arrivals),), len(arrivals))
 
 
-def _changed(block: LatestBlock, changed: Mapping[TriggerName, Arrival]) -> LatestBlock:
-    """A block with the events that came since."""
+def _changed(
+    block: LatestBlock, changed: Mapping[TriggerName, Arrival]
+) -> tuple[LatestBlock, list[tuple[str, Ref]] | None]:
+    """A block with the events that came since; and these with their refs if all are of new triggers."""
     names, offsets, pieces, length = block.names, block.offsets, block.pieces, block.length
     added = [name for name in changed if block.place(name) is None]
+    appended: list[tuple[str, Ref]] | None = None
     if len(added) < len(changed):
         refs, lines = [*block.refs], [*block.lines]
         for name, arrival in changed.items():
@@ -257,14 +261,17 @@ def _changed(block: LatestBlock, changed: Mapping[TriggerName, Arrival]) -> Late
         offsets, pieces = _encoder.encode(refs), (b"\n".join([*lines, b""]),)
     if added:
         arrivals = [changed[name] for name in added]
+        new_refs = [one.offset for one in arrivals]
         names = names[:-1] + b"," + _encoder.encode(added)[1:]
-        offsets = offsets[:-1] + b"," + _encoder.encode([one.offset for one in arrivals])[1:]
+        offsets = offsets[:-1] + b"," + _encoder.encode(new_refs)[1:]
+        if len(added) == len(changed):
+            appended = [*zip(added, new_refs, strict=True)]
         pieces = (*pieces, blocks.encode_lines(arrivals))
         if len(pieces) > _MOST_PIECES:
             pieces = (b"".join(pieces),)
     digests = block.digests + NO_DIGEST * len(added)
     places: dict[TriggerName, int | None] = {name: at for at, name in enumerate(added, length)}
-    return _Latest(names, offsets, digests, pieces, length + len(added), places=places)
+    return _Latest(names, offsets, digests, pieces, length + len(added), places=places), appended
 
 
 def columns_of(latest: LazyLatest) -> SeenColumns:
