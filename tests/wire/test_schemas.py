@@ -349,6 +349,22 @@ def test_schema_and_parser_agree_about_changed_states(document: object) -> None:
     agree(KINDS["states"], document)
 
 
+@pytest.mark.parametrize("left", [None, -1, 0, 1])
+def test_schema_and_parser_agree_about_the_number_of_missing_elements(left: int | None) -> None:
+    captured = {"each": {"holds": "members", "of": "b", "by": {"x": None}, "left": left}}
+    instance = {"number": 0, "status": "unstarted", "created": 1, "changed": 2, "captured": captured}
+    agree(
+        KINDS["states"],
+        {
+            "version": 2,
+            "generation": 0,
+            "offset": 9,
+            "config": 0,
+            "tasks": {"t": {"next": 1, "open": [instance]}},
+        },
+    )
+
+
 @pytest.mark.laws
 @given(mutated("retired"))
 def test_schema_and_parser_agree_about_changed_entries_of_retired_instances(document: object) -> None:
