@@ -25,7 +25,7 @@ class Block(Generic[K, V]):
     keys.
     """
 
-    __slots__ = ("_decoded", "_index", "_keys", "_lines", "_looked_up", "_pieces", "length")
+    __slots__ = ("_decoded", "_index", "_keys", "_lines", "_located", "_looked_up", "_pieces", "length")
 
     def __init__(
         self, keys: list[K], *, pieces: tuple[bytes, ...] = (), lines: list[bytes] | None = None
@@ -38,6 +38,7 @@ class Block(Generic[K, V]):
         self._index: dict[K, int] | None = None
         self._looked_up = 0
         self._decoded: dict[K, V] = {}
+        self._located: tuple[K, tuple[int, int, int] | None] | None = None
 
     @abstractmethod
     def decode(self, key: K, line: bytes, at: int) -> V:
@@ -106,10 +107,21 @@ class Block(Generic[K, V]):
             return self.keys.index(key) if key in self.keys else None
         return self.index.get(key)
 
-    def _line(self, key: K, at: int) -> bytes:
+    def locate(self, key: K) -> tuple[int, int, int] | None:
+        """The place of a key's line in ``pieces``, see :func:`locate`; None if its begin does not tell it.
+
+        A line that was decoded is mostly changed next, and not searched again: in 200 KB, that takes 25 µs.
+        """
         begin = self.begin(key)
-        if self._lines is None and begin is not None and self._looked_up <= _FEW:
-            found = locate(self._pieces, begin)
+        if begin is None:
+            return None
+        if self._located is None or self._located[0] != key:
+            self._located = key, locate(self._pieces, begin)
+        return self._located[1]
+
+    def _line(self, key: K, at: int) -> bytes:
+        if self._lines is None and self._looked_up <= _FEW:
+            found = self.locate(key)
             if found is not None:
                 number, start, end = found
                 return self._pieces[number][start : end - 1]

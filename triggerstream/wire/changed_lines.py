@@ -68,10 +68,10 @@ class ChangedLines(Generic[K]):
         self._changes += 1
         if self.lines is not None or self._changes > MANY:
             return None
+        if self._changes == 1 and len(self.pieces) == len(self._block.pieces):
+            return self._block.locate(self.keys[at])  # those of the block, which has mostly decoded it
         begin = self._block.begin(self.keys[at])
-        if begin is None:
-            return None
-        return locate(self.pieces, begin)
+        return None if begin is None else locate(self.pieces, begin)
 
     def split(self) -> list[bytes]:
         """The lines, one by one."""

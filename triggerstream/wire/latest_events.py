@@ -98,6 +98,10 @@ class _Latest(LatestBlock):
             self._refs_read = refs
         return self._refs_read
 
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        return self._pieces
+
     def __contains__(self, key: object) -> bool:
         return self.place(key) is not None  # type: ignore[arg-type]  # nothing else is equal to a name
 
