@@ -88,6 +88,30 @@ async def test_partitions_are_closed_before_others_are_taken_over(benches: Bench
     await benches.owner.close()
 
 
+async def test_a_take_over_that_is_cancelled_first_closes_what_was_owned_before(
+    benches: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await benches.owner.open([0])
+    (former,) = benches.made
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: BenchLedger) -> None:
+        begun.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(BenchLedger, "close", slow)
+    opening = asyncio.create_task(benches.owner.open([0]))
+    await begun.wait()
+    for _ in range(2):
+        opening.cancel()
+        await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert former.phase is PartitionPhase.CLOSED
+    assert benches.made == [former]
+
+
 async def test_sessions_are_scanned_once_all_partitions_are_taken_over(
     benches: Benches, monkeypatch: pytest.MonkeyPatch
 ) -> None:

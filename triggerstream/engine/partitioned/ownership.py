@@ -69,7 +69,8 @@ class Owner:
         Raises:
             TriggerstreamError: one of them could not be taken over; see ``Partition.open``.
         """
-        await self.close()
+        if self._claims is not None:
+            await _to_end(self.close())  # half closed, they would hold the stores that are opened next
         if not numbers:
             return {}
         assignment = self._assign(numbers, generation)
@@ -106,6 +107,20 @@ class Owner:
         await asyncio.gather(*(partition.close() for partition in partitions.values()))
         if claims is not None and all(partition.ended_in_order for partition in partitions.values()):
             await claims.release()
+
+
+async def _to_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await ``work``. If the caller is cancelled, CancelledError comes once it has ended."""
+    task = asyncio.create_task(work)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _all(works: Mapping[int, Coroutine[Any, Any, _T]]) -> dict[int, _T]:
