@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from tests.core.story import Story
+from triggerstream.core import lazy
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import TaskName, TriggerName
+from triggerstream.core.lazy import locate
 from triggerstream.core.state import SessionState
-from triggerstream.wire import blocks, state
+from triggerstream.wire import blocks, changed_lines, state
 
 Head = dict[str, Any]
 Change = Callable[[Head, list[bytes]], object]
@@ -55,6 +57,27 @@ def test_instances_and_events_are_lines_once_they_are_many() -> None:
     assert fields["positionLines"]["count"] == 50
     assert len(lines) == 3 + 22 + 39 + 40 + 50
     assert state.decode(state.encode(known)) == known
+
+
+def test_the_line_of_an_instance_that_an_outcome_changes_is_searched_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    story = Story({"t": {"after": [], "andEvery": "a", "run": "r"}})
+    for _ in range(40):
+        story.fire("a")
+    assert story.state is not None
+    story.state = state.decode_lazily(state.encode(story.state))
+    searched: list[bytes] = []
+
+    def note(pieces: Sequence[bytes], begin: bytes) -> tuple[int, int, int] | None:
+        searched.append(begin)
+        return locate(pieces, begin)
+
+    monkeypatch.setattr(lazy, "locate", note)
+    monkeypatch.setattr(changed_lines, "locate", note)
+    story.finished("t#7")
+    state.encode(story.state)
+    assert searched == [b'{"number":7,']
 
 
 def test_few_are_in_the_head() -> None:
