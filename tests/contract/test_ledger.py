@@ -114,6 +114,7 @@ async def test_all_of_a_commit_is_durable_when_it_returns(place: PartitionedPlac
 @pytest.mark.parametrize("how", [True, False], ids=["commit", "abort"])
 async def test_to_finish_what_is_not_there_changes_nothing(ledger: Ledger, how: bool) -> None:  # noqa: FBT001
     await ledger.commit(commit(states={b"s": b"1"}))
+    assert await read(ledger) == {b"s": b"1"}  # Kafka answers a commit before it writes the markers
     assert (await ledger.extent()).unfinished is None
     await ledger.finish((), commit=how)
     assert await read(ledger) == {b"s": b"1"}

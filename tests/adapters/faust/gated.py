@@ -1,8 +1,8 @@
 """A worker that waits at gates: ``python -m tests.adapters.faust.gated FOLDER worker …``.
 
-It waits for as long as there is a file in the folder: ``recovery`` before it reads a changelog, ``store`` in
-each write to its store, with its event loop, ``intake`` before each fetch, ``end`` before it ends. While it
-waits, there is another file whose name ends in ``.reached``.
+It waits for as long as there is a file in the folder: ``recovery`` before it reads a changelog, ``loop``
+before each chunk of one, with its event loop, ``intake`` before each fetch, ``end`` before it ends. While it
+waits elsewhere than with its event loop, there is another file whose name ends in ``.reached``.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from triggerstream.adapters.faust.app import WorkerApp
 from triggerstream.adapters.faust.transport import Consumer
 from triggerstream.adapters.kafka.ledger import KafkaLedger
-from triggerstream.adapters.rocksdb import RocksStore
 from triggerstream.cli import main
 
 _POLL_S = 0.02
@@ -24,7 +23,7 @@ _POLL_S = 0.02
 
 def build(folder: Path) -> None:
     """Put the gates up."""
-    changelog, write = KafkaLedger.changelog, RocksStore.write
+    changelog = KafkaLedger.changelog
     hand_over, close_clients = Consumer._hand_over, WorkerApp.close_clients  # noqa: SLF001 - nothing public is
 
     async def opened(name: str) -> None:
@@ -37,12 +36,9 @@ def build(folder: Path) -> None:
     ) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         await opened("recovery")
         async for piece in changelog(self, begin, end):
+            while (folder / "loop").exists():
+                time.sleep(_POLL_S)  # noqa: ASYNC251 - the event loop stands still
             yield piece
-
-    def gated_write(self: RocksStore, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
-        while (folder / "store").exists():
-            time.sleep(_POLL_S)
-        write(self, entries, position=position)
 
     async def gated_hand_over(self: Consumer) -> None:
         await opened("intake")
@@ -53,7 +49,6 @@ def build(folder: Path) -> None:
         await close_clients(self)
 
     KafkaLedger.changelog = gated_changelog  # type: ignore[method-assign] # a gate
-    RocksStore.write = gated_write  # type: ignore[method-assign] # a gate
     Consumer._hand_over = gated_hand_over  # type: ignore[method-assign] # noqa: SLF001 - a gate
     WorkerApp.close_clients = gated_close  # type: ignore[method-assign] # a gate
 

@@ -62,12 +62,12 @@ async def test_a_worker_lives_while_it_recovers_stands_still_or_drains(app: Stag
     await eventually(lambda: all(probes.metrics()[place] > 0 for place in places), what=probes.metrics)
 
     # They answer while the event loop does not.
-    gates.shut("store")
+    gates.shut("loop")
     gates.open("recovery")
     await eventually(lambda: probes.metrics()["loop_silence_seconds", ()] > 3)
     assert probes.now() == (200, 200, 503), probes.answers()
 
-    gates.open("store")
+    gates.open("loop")
     await worker.ready()
     await probes.become(200, 200, 200)
     found = probes.metrics()
