@@ -47,6 +47,7 @@ from triggerstream.engine.processor import Processor
 from triggerstream.engine.queries.history import Unread, history
 from triggerstream.engine.replay.simulate import RefusedLine, Simulation, StrayOutcome
 from triggerstream.engine.rows import ConfigurationText
+from triggerstream.engine.whole_sessions import add_retired
 from triggerstream.settings import DEFAULT_APP
 from triggerstream.wire import commands, tasksfile
 from triggerstream.wire import state as wire
@@ -55,6 +56,7 @@ from triggerstream.wire.event_lines import SourceLocation
 from triggerstream.wire.events import encode
 from triggerstream.wire.json import as_object, dumps, loads
 from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.retired import RetiredKey
 
 TEXT = """{
     "t": {"after": ["a"], "andEvery": "b", "run": "app.t", "retry": {"max": 2, "backoff": "1h"}},
@@ -100,9 +102,11 @@ def test_an_exported_session_simulates_to_the_state_that_was_stored(history_: Hi
             value=value,
         )
         database.records.append(record)
+    retired: dict[RetiredKey, bytes] = {}
     if database.records:
         checkpoint = Processor(app=APP).process(history_.rules, database.records, lambda _: None)
         database.sessions.update(checkpoint.states)
+        retired = {key: entry for key, entry in checkpoint.retired.items() if entry is not None}
     database.configurations = (ConfigurationText(offset=-1, arrival_us=0, hash=config.hash, text=text),)
 
     async def export() -> list[bytes]:
@@ -112,7 +116,8 @@ def test_an_exported_session_simulates_to_the_state_that_was_stored(history_: Hi
 
     found, _ = simulated(config, asyncio.run(export()))
     assert {one: essence(one, state) for one, state in found.items() if state is not None} == {
-        one: essence(one, wire.decode(row.state)) for one, row in database.sessions.items()
+        one: essence(one, add_retired(one, wire.decode(row.state), retired))
+        for one, row in database.sessions.items()
     }
 
 

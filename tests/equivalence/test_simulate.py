@@ -30,7 +30,9 @@ from triggerstream.core.ids import ConfigHash, JsonObject, SessionId
 from triggerstream.core.projections import stored
 from triggerstream.core.tasks import NO_CONFIGURATION, AppliedConfiguration
 from triggerstream.engine.configure import configuration_record
+from triggerstream.engine.queries.worker import InspectedPartition
 from triggerstream.engine.replay.simulate import RefusedLine, Simulation
+from triggerstream.engine.whole_sessions import whole_session
 from triggerstream.wire import commands, tasksfile
 from triggerstream.wire import state as states
 from triggerstream.wire.answers import to_json
@@ -117,10 +119,15 @@ async def embedded(log: Log) -> dict[SessionId, JsonObject]:
 
 
 async def folded(place: Place, log: Log) -> dict[SessionId, JsonObject]:
-    """Each session, once ``place`` has folded its log."""
+    """Each session with all its instances, once ``place`` has folded its log."""
     await place.fold()
-    known = await (await place.states()).some([*log.sessions])
-    return {one: to_json(stored(one, states.decode(state))) for one, state in known.items()}
+    found = await place.states()
+    known = await found.some([*log.sessions])
+    source = found if isinstance(found, InspectedPartition) else place.reader()
+    return {
+        one: to_json(stored(one, await whole_session(source, one, states.decode(state))))
+        for one, state in known.items()
+    }
 
 
 def simulated(log: Log) -> Outcome:
