@@ -100,7 +100,7 @@ def test_names_that_a_session_does_not_have_take_no_memory() -> None:
     assert all(TriggerName(f"m{n}") in known.seen for n in range(MANY))
     (block,) = known.seen.blocks
     assert isinstance(block, latest_events._Latest)  # noqa: SLF001 - nothing else shows what it remembers
-    assert len(block._places) < MANY * 2  # noqa: SLF001 - as above
+    assert len(block._places) < MANY * 2  # noqa: SLF001 - nothing else shows what it remembers
 
 
 def test_a_closed_session_keeps_what_instances_captured() -> None:

@@ -24,6 +24,7 @@ from rocksdict import (
 )
 
 from triggerstream.core.errors import LogError, UsageError
+from triggerstream.engine.background import wait_to_end
 from triggerstream.engine.private_files import make_private_directory
 from triggerstream.wire.marks import RESERVED
 
@@ -103,13 +104,7 @@ class SharedRocksMemory:
 async def _run_to_end(work: Callable[[], None]) -> None:
     """Call ``work`` in a thread. If the caller is cancelled, CancelledError comes once it has ended."""
     working = asyncio.get_running_loop().run_in_executor(None, work)
-    cancelled = None
-    while not working.done():
-        try:
-            await asyncio.wait([working])
-        except asyncio.CancelledError as exc:
-            cancelled = exc
-    if cancelled is not None:
+    if (cancelled := await wait_to_end(working)) is not None:
         working.exception()  # otherwise it would be logged that nobody asked for it
         raise cancelled
     working.result()

@@ -12,6 +12,20 @@ from triggerstream.core.errors import TriggerstreamError
 logger = logging.getLogger(__name__)
 
 
+async def wait_to_end(work: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Return once ``work`` has ended, even if the caller is cancelled.
+
+    Returns the cancellation that came meanwhile, which the caller must raise; None if there was none.
+    """
+    cancelled = None
+    while not work.done():
+        try:
+            await asyncio.wait([work])
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    return cancelled
+
+
 class TaskEndedError(TriggerstreamError):
     """A background task that the process needs has ended. A new process may succeed."""
 

@@ -296,7 +296,7 @@ class Storm:
         await self.calm_down()
 
     def arrived(self, number: int) -> int:
-        """How many of the events of a partition have arrived: all of them without or after a storm."""
+        """The number of a partition's events that have arrived: evenly over a storm, and all without one."""
         passed_s = asyncio.get_running_loop().time() - self._begin_s
         whole = len(self.events[number])
         return whole if passed_s >= self._seconds else int(whole * passed_s / self._seconds)

@@ -316,7 +316,7 @@ async def test_a_group_that_is_closed_while_it_connects_a_spare_producer_leaves_
         monkeypatch.setattr(AIOKafkaConnection, "send", late)
         return await starts(id_)
 
-    assignment.group._started = slowly  # type: ignore[method-assign] # noqa: SLF001 - as above
+    assignment.group._started = slowly  # type: ignore[method-assign] # noqa: SLF001 - a moment is meant
     assignment.hold(1)
     tasks = [asyncio.create_task(assignment.commit(n, f"p{n}")) for n in range(PARTITIONS)]
     async with asyncio.timeout(60):

@@ -219,7 +219,7 @@ class ParsedRecords(ConvertedRecords):
     They cost 0.4 µs each; aiokafka's own ``ConsumerRecord`` costs 1.1 µs.
     """
 
-    def _consumer_record(self, tp: TopicPartition, record: Any) -> list[Any]:  # noqa: ANN401, ARG002 - as above
+    def _consumer_record(self, tp: TopicPartition, record: Any) -> list[Any]:  # noqa: ANN401, ARG002 - aiokafka's
         if type(record) is not WholeBatch:
             self._after = record.offset + 1
             return [record]

@@ -10,6 +10,7 @@ from operator import add, attrgetter
 from typing import Any, TypeVar
 
 from triggerstream.core.ids import SessionId
+from triggerstream.engine.background import wait_to_end
 from triggerstream.engine.counters import Counters
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.partitioned.claims import Claims
@@ -110,14 +111,9 @@ class Owner:
 
 
 async def _to_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await ``work``. If the caller is cancelled, CancelledError comes once it has ended."""
+    """Await ``work`` to its end. Raises its error, else the cancellation that came meanwhile."""
     task = asyncio.create_task(work)
-    cancelled = None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as exc:
-            cancelled = exc
+    cancelled = await wait_to_end(task)
     task.result()
     if cancelled is not None:
         raise cancelled
