@@ -302,6 +302,7 @@ async def test_a_stranger_in_the_group_is_neither_asked_nor_shown(app: Stage) ->
         assert {found["partition"] for status, found in answers.values() if status == 200} == set(own)
         web.get("configuration")
         # The stranger, which has no key, shows what it owns and says so.
+        assert set(await shared(app, Web(stranger), ready=False)).isdisjoint(own)
         status, theirs = Web(stranger).get("sessions")
         assert (status, len(theirs["missing"])) == (200, 1)
         assert "has no --peer-key, and shows only what it owns itself" in theirs["missing"][0]
