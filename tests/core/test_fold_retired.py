@@ -70,6 +70,14 @@ def test_an_entry_has_the_kwargs_by_value_and_the_state_keeps_no_event_of_it() -
         assert (one.status, one.kwargs, one.result) == ("finished", {"a": {"n": n}}, {"r": n})
 
 
+def test_a_state_that_is_whole_again_has_no_retired_instance() -> None:
+    story = Story(EVERY)
+    run(story, 10)
+    record = whole(story).tasks[T]
+    assert (record.retired, forgotten_count(record)) == ((), 0)
+    assert state_of(story).tasks[T].retired == ((0, 1),)
+
+
 def test_the_last_to_be_resolved_stay_whatever_their_numbers() -> None:
     story = Story(EVERY)
     story.fire("a")

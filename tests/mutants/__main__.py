@@ -35,7 +35,12 @@ ROOMS = {
     "engine/scan.py": ["tests/engine/test_scan.py"],
     "engine/sized_session.py": ["tests/engine/test_processor.py", "tests/core/test_golden.py"],
     "engine/partitioned/*.py": ["tests/engine/partitioned"],
+    "wire/claims.py": ["tests/wire/test_claims.py"],
     "wire/marks.py": ["tests/wire/test_marks.py"],
+    "wire/plain_events.py": ["tests/wire/test_plain_events.py"],
+    "wire/plain_states.py": ["tests/wire/test_plain_states.py", "tests/wire/test_state.py"],
+    "wire/retired.py": ["tests/wire/test_retired.py"],
+    "wire/shared_sent.py": ["tests/wire/test_shared_sent.py"],
 }
 """The modules that are mutated, and the tests that must notice."""
 LEFT_OUT = {"core/advice.py"}

@@ -28,6 +28,17 @@ def test_a_claim_is_read_as_it_was_written(claim: Claim) -> None:
     assert decode_claim(ID, encode_claim(claim)) == claim
 
 
+def test_a_claim_has_the_version_of_its_form() -> None:
+    assert as_object(loads(encode_claim(CLAIM)), "") == {
+        "version": 1,
+        "partitions": [0, 3],
+        "host": "here",
+        "pid": 7,
+        "since": 5,
+        "generation": 2,
+    }
+
+
 @given(st.binary())
 def test_any_other_bytes_are_a_claim_of_any_partition(value: bytes) -> None:
     claim = decode_claim(ID, value)
@@ -39,6 +50,11 @@ def test_a_claim_of_a_newer_release_is_that_of_its_partitions() -> None:
     fields = as_object(loads(encode_claim(CLAIM)), "")
     claim = decode_claim(ID, dumps({**fields, "version": 2, "host": {"name": 1}, "pid": None, "since": "x"}))
     assert claim == Claim(id=ID, partitions=CLAIM.partitions, generation=2)
+
+
+def test_a_claim_whose_generation_cannot_be_read_is_that_of_a_process_without_a_group() -> None:
+    fields = as_object(loads(encode_claim(CLAIM)), "")
+    assert decode_claim(ID, dumps({**fields, "generation": "2"})).generation == -1
 
 
 def test_a_claim_whose_partitions_cannot_be_read_may_be_that_of_any() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.wire.values import bodies, headers, keys
 from triggerstream.core.events import Body
-from triggerstream.wire.bounds import EVENT_BYTES, TRACE_CHARS
+from triggerstream.wire.bounds import EVENT_BYTES, SESSION_ID_BYTES, TRACE_CHARS
 from triggerstream.wire.engine_events import text_hash
 from triggerstream.wire.events import decode_any, encode
 from triggerstream.wire.plain_events import decode_plain_event
@@ -132,6 +132,26 @@ def test_a_plain_event_is_read_by_the_faster_way(fields: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize(
+    "one",
+    [
+        record(b'{"type":"a"}', key=b"a" * SESSION_ID_BYTES),
+        record(b'{"type":"a"}'.ljust(EVENT_BYTES)),
+    ],
+)
+def test_an_event_at_a_bound_is_read_by_the_faster_way(one: Record) -> None:
+    assert is_read_alike(one)
+
+
+@pytest.mark.parametrize(("chars", "kept"), [(TRACE_CHARS, True), (TRACE_CHARS + 1, False)])
+def test_a_trace_is_kept_unless_it_is_too_long(chars: int, kept: bool) -> None:  # noqa: FBT001
+    one = record(json.dumps({"type": "a", "traceparent": "x" * chars}).encode())
+    assert is_read_alike(one)
+    event = decode_plain_event(one)
+    assert event is not None
+    assert event.traceparent == ("x" * chars if kept else None)
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {},
@@ -165,7 +185,7 @@ def test_any_other_event_is_left_to_the_way_that_reads_all_forms(fields: dict[st
         record(b'{"type":"a"}', key=b""),
         record(b'{"type":"a"}', key=b"\0a"),
         record(b'{"type":"a"}', key=b"\xff"),
-        record(b'{"type":"a"}', key=b"a" * 1025),
+        record(b'{"type":"a"}', key=b"a" * (SESSION_ID_BYTES + 1)),
         record(b'{"type":"a"}', headers=(("traceparent", b"00"),)),
         record(b'{"type":"a"}' + b" " * EVENT_BYTES),
     ],

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.core.story import Story
 from tests.core.strategies import BUSY, ENDINGS, History, World, histories
 from tests.wire.values import states
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.state import SessionState
+from triggerstream.core.held import Remembered
+from triggerstream.core.ids import LeafName, TaskName
+from triggerstream.core.state import Instance, SessionState, Status, TaskRecord
 from triggerstream.core.tasks import AppliedConfiguration
 from triggerstream.wire import blocks, state
 from triggerstream.wire.plain_states import build_plain_head, read_plain
 from triggerstream.wire.state_reader import StateReader
-from triggerstream.wire.stored_state import Lines
+from triggerstream.wire.stored_state import Lines, PositionLines, SeenColumns
 
 
 def read_both_ways(value: bytes) -> SessionState | None:
@@ -159,6 +163,124 @@ def test_a_rarer_state_is_left_to_the_other_way(fields: dict[str, Any]) -> None:
     value = json.dumps(fields).encode()
     assert read_both_ways(value) is None
     assert state.decode(value) == state.decode(state.encode(state.decode(value)))
+
+
+ANOTHER = INSTANCE["sent"] | {"queue": "another"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        PLAIN | {"closed": True},
+        PLAIN | {"unjudged": True},
+        PLAIN | {"refused": 3},
+        with_record(removed=True),
+        with_record(undecided=True),
+        with_record(next=4),
+        with_record(
+            next=3,
+            sent=INSTANCE["sent"],
+            resolved=[
+                *({**INSTANCE, "number": number, "sent": None} for number in (0, 2)),
+                {**INSTANCE, "number": 1, "sent": ANOTHER},
+            ],
+        ),
+    ],
+)
+def test_each_field_of_a_plain_state_is_read_and_written(fields: dict[str, Any]) -> None:
+    known = read_both_ways(json.dumps(fields).encode())
+    assert known is not None
+    value = written_both_ways(known)
+    assert value is not None
+    assert json.loads(value) == without_null(fields)
+
+
+def without_null(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, dict):
+        return {name: without_null(one) for name, one in value.items() if one is not None}
+    return [*map(without_null, value)] if isinstance(value, list) else value
+
+
+def test_an_own_content_of_a_command_stays_beside_a_shared_one() -> None:
+    fields = with_record(next=2, sent=ANOTHER, resolved=[INSTANCE, INSTANCE | {"number": 1, "sent": None}])
+    known = read_both_ways(json.dumps(fields).encode())
+    assert known is not None
+    resolved = known.tasks[TaskName("t")].resolved
+    assert [one.sent and one.sent.queue for one in resolved.values()] == [None, "another"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        {"seen_lines": SeenColumns(count=1, triggers=1, offsets=1, digests=1, bytes=1)},
+        {"position_lines": PositionLines(count=1, bytes=1)},
+        {"kept_lines": {"a": 1}},
+    ],
+)
+def test_a_state_with_lines_of_any_kind_is_left_to_the_other_way(lines: dict[str, Any]) -> None:
+    head = state._decode_stored(json.dumps(PLAIN).encode())  # noqa: SLF001 - lines are not read here
+    assert read_plain(head) is not None
+    assert read_plain(replace(head, **lines)) is None
+
+
+def test_events_that_only_leaves_remember_are_left_to_the_other_way() -> None:
+    known = known_of(finished({}))
+    known.remembered = {TaskName("t"): Remembered(after={LeafName("a"): 0})}
+    assert written_both_ways(known) is None
+    assert read_both_ways(state.encode(known)) is None
+
+
+def test_tasks_of_a_session_without_events_keep_their_configuration() -> None:
+    known = SessionState(generation=1, offset=7, config=5, tasks={TaskName("t"): TaskRecord(next=1)})
+    value = written_both_ways(known)
+    assert value is not None
+    assert json.loads(value)["config"] == 5
+
+
+def with_events(*names: str) -> SessionState:
+    """A session with these events and no instance."""
+    story = Story({"t": {"after": ["never"], "run": "r"}})
+    for name in names:
+        story.fire(name)
+    return replace(known_of(story), tasks={})
+
+
+def with_open(count: int) -> SessionState:
+    """A session with so many open instances that hold no event."""
+    instances = (
+        Instance(number=n, status=Status.UNSTARTED, created_us=1, changed_us=1) for n in range(count)
+    )
+    record = TaskRecord(next=count, open={one.number: one for one in instances})
+    return SessionState(config=0, tasks={TaskName("t"): record}, open_count=count)
+
+
+MANY: dict[str, Callable[[int], SessionState]] = {
+    "latest events": lambda count: with_events(*(f"a{n}" for n in range(count))),
+    "timeline": lambda count: with_events(*["a"] * count),
+    "open instances": with_open,
+}
+
+
+@pytest.mark.parametrize("part", MANY)
+def test_at_the_bound_a_state_takes_the_shorter_way_and_beyond_it_the_other(part: str) -> None:
+    assert written_both_ways(MANY[part](blocks.MOST_INLINE)) is not None
+    assert written_both_ways(MANY[part](blocks.MOST_INLINE + 1)) is None
+
+
+@pytest.mark.parametrize("part", ["seen", "digests", "positions"])
+def test_a_state_with_one_part_as_lines_takes_the_other_way(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = state.pack(with_events(*(f"a{n}" for n in range(99))))
+    monkeypatch.setattr(blocks, "MOST_INLINE", 99)  # so that their number says nothing
+    known = with_events("a")
+    assert type(getattr(packed, part)) is not type(getattr(known, part))
+    assert build_plain_head(known) is not None
+    assert build_plain_head(replace(known, **{part: getattr(packed, part)})) is None
+
+
+def test_many_open_instances_as_lines_take_the_other_way() -> None:
+    assert build_plain_head(state.pack(with_open(99))) is None
 
 
 def test_a_delayed_instance_of_an_earlier_release_has_a_due_time() -> None:

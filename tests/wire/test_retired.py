@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import json
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 
 from tests.wire.values import NAME
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.ids import SessionId, TaskName
+from triggerstream.core.held import One, Several, ref_after
+from triggerstream.core.ids import LeafName, SessionId, TaskName, TriggerName
+from triggerstream.core.retired import Retired
+from triggerstream.core.state import Arrival, Instance, Status
 from triggerstream.wire.marks import CHECKPOINT_KEY, RESERVED
 from triggerstream.wire.retired import (
     RETIRED_PREFIX,
@@ -76,22 +80,88 @@ def test_different_instances_have_different_keys(keys: list[RetiredKey]) -> None
 @given(st.binary(max_size=60))
 @example(b'{"version":1,"generation":0,"instance":{"number":0,"status":"finished","created":1,"changed":1}}')
 def test_any_bytes_are_an_entry_or_a_decode_error(value: bytes) -> None:
-    with suppress(DecodeError):
+    try:
         found = decode(TaskName("t"), value)
-        assert decode(TaskName("t"), encode(found)) == found
+    except DecodeError:
+        return
+    assert decode(TaskName("t"), encode(found)) == found
 
 
 @pytest.mark.laws
 @given(st.one_of(st.binary(max_size=40), st.binary(max_size=40).map(RETIRED_PREFIX.__add__)))
 def test_any_bytes_are_a_key_or_a_decode_error(key: bytes) -> None:
-    with suppress(DecodeError):
-        assert encode_key(decode_key(key)) == key
+    try:
+        found = decode_key(key)
+    except DecodeError:
+        return
+    assert encode_key(found) == key
 
 
 @pytest.mark.parametrize("key", BROKEN)
 def test_other_bytes_are_no_key(key: bytes) -> None:
-    with pytest.raises(DecodeError):
+    with pytest.raises(DecodeError) as caught:
         decode_key(key)
+    assert str(caught.value) == f"{key[:80]!r}: not the key of a retired instance"
+
+
+A, B, T = TriggerName("a"), TriggerName("b"), TaskName("t")
+FIRED = ref_after(3, 3)
+"""An event that a timer fired right after the one at offset 3."""
+
+
+def entry() -> Retired:
+    """An instance that holds two events of one trigger, one of them fired by a timer, and one of another."""
+    instance = Instance(
+        number=4,
+        status=Status.FINISHED,
+        created_us=1,
+        changed_us=2,
+        captured={LeafName("a"): Several(of=A, at=[FIRED, 5]), LeafName("c"): One(of=B, ref=2)},
+    )
+    events = {
+        A: {5: Arrival(data={"n": 5}, offset=5, time_us=5), FIRED: Arrival(data={}, offset=FIRED, time_us=4)},
+        B: {2: Arrival(data={}, offset=2, time_us=2)},
+    }
+    return Retired(task=T, generation=3, instance=instance, events=events)
+
+
+def test_an_entry_is_read_as_it_was_written() -> None:
+    assert decode(T, encode(entry())) == entry()
+
+
+def test_an_entry_has_its_version_and_its_events_in_the_order_of_the_log() -> None:
+    fields = json.loads(encode(entry()))
+    assert (fields["version"], fields["generation"]) == (1, 3)
+    assert [one["offset"] for one in fields["events"]["a"]] == [FIRED, 5]
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"generation": -1}, "not a retired instance: Expected `int` >= 0 - at `$.generation`"),
+        ({"events": {}}, f"/events: has no `a` at offset {FIRED}"),
+        ({"events": {"a": []}}, f"/events: has no `a` at offset {FIRED}"),
+    ],
+)
+def test_an_entry_that_breaks_a_rule_is_refused(fields: dict[str, Any], error: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode(T, json.dumps(json.loads(encode(entry())) | fields).encode())
+    assert str(caught.value) == error
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"status": "running"}, "/instance/status: cannot be running"),
+        ({"capturedAt": [[0, 0]]}, "/instance/capturedAt: cannot be there in an entry"),
+        ({"captured": {"x" * 99: 0}}, f"/events: has no `{'x' * 80}` at offset 0"),
+    ],
+)
+def test_an_entry_whose_instance_breaks_a_rule_is_refused(fields: dict[str, Any], error: str) -> None:
+    stored = json.loads(encode(entry()))
+    with pytest.raises(DecodeError) as caught:
+        decode(T, json.dumps(stored | {"instance": stored["instance"] | fields}).encode())
+    assert str(caught.value) == error
 
 
 def test_a_newer_entry_is_refused_with_its_version() -> None:

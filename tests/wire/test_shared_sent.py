@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from copy import copy
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.core.story import Story
 from triggerstream.core.ids import JsonObject, TaskName
 from triggerstream.core.state import SessionState
 from triggerstream.wire import state as states
+from triggerstream.wire.blocks import encode_value
+from triggerstream.wire.shared_sent import shared_bytes
 
 TASK: JsonObject = {"after": [], "andEvery": "a", "run": "tasks.t", "queue": "q"}
 T = TaskName("t")
@@ -75,6 +79,15 @@ def test_those_that_were_decided_under_another_file_keep_theirs() -> None:
     assert [one.sent.queue for one in again.tasks[T].open.values() if one.sent] == ["q", "q", "other"]
 
 
+def test_of_two_contents_that_are_shared_the_first_is_in_the_record() -> None:
+    story = decided(TASK, times=2)
+    story.apply({"t": TASK | {"queue": "other"}})
+    story.fire("a")
+    story.fire("a")
+    record = stored(story.state)
+    assert (record["sent"]["queue"], own(record)) == ("q", [2, 3])
+
+
 def test_an_instance_that_waits_gets_none() -> None:
     story = decided(TASK | {"after": ["b"]}, times=3)
     story.fire("b")
@@ -98,6 +111,15 @@ def test_params_that_are_equal_but_written_otherwise_are_not_shared() -> None:
     again = read_again(story.state).tasks[T].open
     texts = [json.dumps(one.sent.params) for one in again.values() if one.sent]
     assert texts == ['{"n": 1}', '{"n": 1.0}']
+
+
+def test_params_that_are_equal_are_shared() -> None:
+    story = decided(TASK | {"withParams": {"n": 1}}, times=2)
+    assert story.state is not None
+    for instance in story.state.tasks[T].open.values():
+        instance.sent = copy(instance.sent)  # as it is in a state whose instances have their own
+    assert own(stored(story.state)) == []
+    assert read_again(story.state) == whole(story.state)
 
 
 def test_an_instance_of_old_that_was_decided_without_any_keeps_others_from_sharing() -> None:
@@ -128,3 +150,22 @@ def test_bounds_in_bytes_count_each_with_its_own() -> None:
     assert len(value) < sizes.state(many) + resolved
     assert at_most >= sizes.state(many)
     assert at_most >= resolved
+
+
+@pytest.mark.parametrize("times", [2, 9])
+def test_what_sharing_saves_is_counted_for_each_instance(times: int) -> None:
+    state = decided(TASK, times=times).state
+    assert state is not None
+    instances = list(state.tasks[T].open.values())
+    saved = sum(len(encode_value(one)) - len(encode_value(replace(one, sent=None))) for one in instances)
+    assert shared_bytes(instances) == saved > 0
+
+
+def test_sharing_saves_nothing_where_nothing_is_shared() -> None:
+    story = decided(TASK, times=1)
+    assert story.state is not None
+    assert shared_bytes([]) == 0
+    assert shared_bytes(list(story.state.tasks[T].open.values())) == 0
+    story.apply({"t": TASK | {"queue": "other"}})
+    story.fire("a")
+    assert shared_bytes(list(story.state.tasks[T].open.values())) == 0
