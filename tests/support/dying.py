@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from triggerstream.adapters.faust import app
+from triggerstream.adapters.faust import worker as worker_process
 from triggerstream.adapters.faust.consumer_thread import ConsumerThread
 from triggerstream.adapters.faust.recovery import TakeOver
 from triggerstream.adapters.faust.transport import Consumer
@@ -109,6 +110,7 @@ DEATHS: dict[str, Callable[[], None]] = {
     "timers": partial(replace, TimerService, "run", returns=True),
     "scans": partial(replace, SessionScans, "run"),
     "indexes": partial(replace, worker.WorkerInspector, "run"),
+    "freed-memory": partial(replace, worker_process, "return_freed_memory"),
     "pages": partial(replace, serving, "_accept_for_ever"),
     "fetches-of-the-client": partial(client_task, "_fetcher._fetch_task"),
     "group-of-the-client": partial(client_task, "_coordinator._coordination_task"),

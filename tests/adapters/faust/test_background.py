@@ -22,6 +22,7 @@ SAYS = {
     "timers": "the background task `timers of partition",
     "scans": "the background task `scans of partition",
     "indexes": "the background task `indexes of sessions` has ended: Death: of this test",
+    "freed-memory": "the background task `return freed memory` has ended: Death: of this test",
     "pages": "the background task `connections of http://127.0.0.1:",
     "probes": "the background task `probes` has ended: ",
     "fetches-of-the-client": "the consumer's background task `fetches` has ended",
@@ -29,7 +30,7 @@ SAYS = {
     "metadata-of-the-client": "the consumer's background task `metadata` has ended",
     "fold": "the background task `fold` has ended: it returned",
 }
-SHORT = ("intake", "indexes", "fetches-of-the-client")
+SHORT = ("intake", "indexes", "freed-memory", "fetches-of-the-client")
 """Those that take different ways to the end; the others are in the long form."""
 
 

@@ -67,6 +67,7 @@ def test_aiokafka_reads_what_is_set_behind_its_back_when_it_starts() -> None:
     source = inspect.getsource(AIOKafkaConsumer.start)
     assert "isolation_level=self._isolation_level" in source
     assert "fetch_max_wait_ms=self._fetch_max_wait_ms" in source
+    assert "fetch_max_bytes=self._fetch_max_bytes" in source
 
 
 def test_what_faust_asks_of_a_recovery_is_there() -> None:

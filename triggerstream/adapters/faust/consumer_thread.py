@@ -14,6 +14,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import ServiceT
 
+from triggerstream.adapters.faust.settings import FETCH_BYTES
 from triggerstream.adapters.kafka.client_tasks import check_tasks
 from triggerstream.adapters.kafka.connection import answered_at
 from triggerstream.adapters.kafka.fetches import AS_RECORDS, Unreadable, unreadable, use_batch_reader
@@ -79,6 +80,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         # Faust sets them by itself; aiokafka reads them when it starts.
         consumer._isolation_level = "read_committed"  # noqa: SLF001 - nothing public
+        consumer._fetch_max_bytes = FETCH_BYTES  # noqa: SLF001 - nothing public
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MS  # noqa: SLF001 - nothing public
         consumer._value_deserializer = AS_RECORDS  # noqa: SLF001 - nothing public
         return consumer

@@ -30,6 +30,7 @@ from triggerstream.adapters.faust.web import WebListener
 from triggerstream.adapters.faust.web_view import serve_web_view
 from triggerstream.adapters.faust.worker_lines import print_progress, print_recovery, write_line
 from triggerstream.adapters.faust.worker_topics import find_topics, refuse_unknown_partitions, watch_topics_of
+from triggerstream.adapters.freed_memory import find_malloc_trim, return_freed_memory
 from triggerstream.adapters.kafka.group import LEAVE_S, leave
 from triggerstream.adapters.kafka.layout import Layout
 from triggerstream.adapters.kafka.topics import Topics, worker_group
@@ -163,6 +164,8 @@ async def _work(
         return read_health(app)
 
     tasks.start("publish health", publish_health(health, current_health))
+    if (trim := find_malloc_trim()) is not None:
+        tasks.start("return freed memory", return_freed_memory(trim))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(tasks.close)
         stack.push_async_callback(app.close_clients)

@@ -1,0 +1,31 @@
+"""Returns freed memory to the operating system, which the C library does not do by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+from collections.abc import Callable
+
+RETURN_EVERY_S = 30.0
+"""Interval of a worker. glibc keeps what a busy moment (a backlog, a compaction) has freed, in a heap for
+each thread. Without this, a worker's memory grew in such steps for hours."""
+
+
+def find_malloc_trim() -> Callable[[], object] | None:
+    """The function of glibc that returns freed pages to the system; None with another C library.
+
+    It takes some milliseconds, without Python's lock.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # TypeError: on Windows
+        return None
+    trim.argtypes, trim.restype = [ctypes.c_size_t], ctypes.c_int
+    return lambda: trim(0)
+
+
+async def return_freed_memory(trim: Callable[[], object], *, every_s: float = RETURN_EVERY_S) -> None:
+    """Call ``trim`` at intervals, in a thread."""
+    while True:
+        await asyncio.sleep(every_s)
+        await asyncio.to_thread(trim)
