@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.virtual_time import VirtualTimeLoop
 from tests.support.waiting import eventually
-from triggerstream.engine.partitioned.turns import WAIT_S, TransactionTurns
+from triggerstream.engine.partitioned.turns import GATHER_S, WAIT_S, TransactionTurns
 
 
 class Members:
@@ -139,6 +139,19 @@ async def test_a_cancelled_member_holds_up_nobody(late: bool) -> None:  # noqa: 
     await members.close()
 
 
+async def test_a_member_is_let_in_after_one_was_cancelled_and_its_turn_hurried() -> None:
+    turns = TransactionTurns(gather_s=NEVER)
+    cancelled = asyncio.create_task(turns.turn().__aenter__())
+    await settle()
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    turns.hurry()
+    members = Members(turns)
+    members.join("a", at_once=True)
+    await members.are("a")
+    await members.close()
+
+
 async def test_nothing_that_comes_while_nobody_waits_begins_a_turn_too_early() -> None:
     members = Members(TransactionTurns(wait_s=NEVER, pause_s=NEVER))
     members.turns.add()
@@ -204,6 +217,30 @@ def test_an_event_that_comes_alone_is_committed_at_once() -> None:
 
 def test_an_event_soon_after_a_turn_waits_for_others_but_not_longer_with_each_of_them() -> None:
     assert rounded(turns_of([1.0, 1.003, 1.010, 1.015, 1.017])) == [(1001, 1), (1015.5, 3), (1029.5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("hurry", "begins"),
+    [
+        (lambda turns: turns.hurry(), 3 + GATHER_S),
+        (lambda turns: turns.hurry(at_once=False), 3 + GATHER_S),
+        (lambda turns: turns.hurry(at_once=True), 3),
+    ],
+    ids=["by default", "with others", "at once"],
+)
+def test_a_hurried_turn_waits_only_for_other_partitions(
+    hurry: Callable[[TransactionTurns], None], begins: float
+) -> None:
+    async def run() -> float:
+        loop = asyncio.get_running_loop()
+        turns = TransactionTurns(wait_s=NEVER, pause_s=NEVER)
+        turns._last = loop.time()  # noqa: SLF001 - a turn has just begun, so the next one would wait
+        loop.call_at(3, hurry, turns)
+        async with turns.turn():
+            return loop.time()
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert runner.run(run()) == pytest.approx(begins, abs=1e-6)
 
 
 def test_a_turn_is_due_a_pause_after_the_last_one() -> None:
