@@ -21,7 +21,7 @@ from triggerstream.adapters.memory import (
 from triggerstream.adapters.memory.partition import MemoryTransactions
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
-from triggerstream.engine.partitioned.claims import Claimant, Claims, FormerOwner, new_ids
+from triggerstream.engine.partitioned.claims import FORGET_S, Claimant, Claims, FormerOwner, new_ids
 from triggerstream.engine.partitioned.ports import Commit, FencedError
 from triggerstream.wire.claims import Claim, OwnerId
 
@@ -81,10 +81,16 @@ class GatedFencing(MemoryFencing):
     def __init__(self, partitions: Mapping[int, MemoryPartition], gates: Gates) -> None:
         super().__init__(partitions)
         self.gates = gates
+        self.waited_s: list[float] = []
+        """How long each question what can be read was to wait."""
 
     async def fence(self, ids: Collection[OwnerId]) -> None:
         await super().fence(ids)
         await self.gates.at("fenced")
+
+    async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:
+        self.waited_s.append(within_s)
+        return await super().readable(partitions, within_s=within_s)
 
 
 class GatedLedger(MemoryLedger):
@@ -144,8 +150,9 @@ class Process:
             partitions=frozenset(numbers),
             owners=GatedTopic(self.cluster.topic, self.gates),
             fencing=GatedFencing(self.cluster.partitions, self.gates),
-            claimant=Claimant(host="here", pid=1),
-            since_us=0,
+            claimant=Claimant(host="here", pid=7),
+            since_us=5,
+            generation=2,
             readable_s=0.01,
         )
         return self.ids[0]
@@ -205,6 +212,26 @@ async def test_the_steps_of_a_take_over_have_their_order(cluster: Cluster) -> No
     await process.take(0)
     assert tuple(process.gates.passed) == STEPS
     assert process.marks == {0: 0}
+
+
+async def test_a_claim_names_the_process_and_its_partitions(cluster: Cluster) -> None:
+    process = cluster.process()
+    await process.take(0, 1)
+    (id_,) = process.ids
+    assert id_.startswith(f"{APP}-w-")
+    assert await cluster.topic.read(cluster.topic.end) == {
+        id_: Claim(id=id_, partitions=frozenset({0, 1}), host="here", pid=7, since_us=5, generation=2)
+    }
+
+
+async def test_a_take_over_waits_less_for_what_can_be_read_than_a_release(cluster: Cluster) -> None:
+    former, owner = cluster.process(), cluster.process()
+    await former.take(0)
+    await owner.take(0)
+    await owner.release()
+    assert owner.claims is not None
+    assert isinstance(owner.claims.fencing, GatedFencing)
+    assert owner.claims.fencing.waited_s == [FORGET_S, owner.claims.readable_s]
 
 
 async def test_an_owner_continues_from_the_commits_of_the_one_before_it(cluster: Cluster) -> None:

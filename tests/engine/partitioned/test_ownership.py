@@ -13,10 +13,12 @@ from triggerstream.adapters.memory import MemoryOwnersTopic
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import SessionId
 from triggerstream.engine.counters import Counters
+from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.engine.partitioned.ownership import Assignment, Owner
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
 from triggerstream.engine.partitioned.ports import Commit, Extent, TakeOverError
 from triggerstream.engine.partitioned.session_scans import SessionScans
+from triggerstream.wire.claims import Claim, OwnerId
 
 
 class Benches:
@@ -247,6 +249,33 @@ async def test_an_owner_releases_its_claim_once_all_partitions_have_ended_in_ord
     assert len(await benches.topic.read(benches.topic.end)) == 1
     await benches.owner.close()
     assert await benches.topic.read(benches.topic.end) == {}
+
+
+async def test_a_claim_has_the_generation_of_the_group(benches: Benches) -> None:
+    await benches.owner.open([0], generation=7)
+    (claim,) = (await benches.topic.read(benches.topic.end)).values()
+    assert claim.generation == 7
+    await benches.owner.close()
+
+
+async def test_each_partition_hears_of_its_former_owners(
+    benches: Benches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: dict[int, list[OwnerId]] = {}
+    open_ = Partition.open
+
+    async def note(self: Partition, former: Sequence[FormerOwner] = ()) -> int:
+        heard[self.processor.partition] = [one.id for one in former]
+        return await open_(self, former)
+
+    monkeypatch.setattr(Partition, "open", note)
+    first, second = OwnerId("test-w-1"), OwnerId("test-w-2")
+    await benches.topic.append(
+        [Claim(id=first, partitions=frozenset({0})), Claim(id=second, partitions=frozenset({0, 1}))]
+    )
+    await benches.owner.open([0, 1, 2])
+    assert heard == {0: [first, second], 1: [second], 2: []}
+    await benches.owner.close()
 
 
 async def test_an_owner_of_which_a_partition_ends_in_doubt_releases_nothing(benches: Benches) -> None:
