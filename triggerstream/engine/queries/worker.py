@@ -45,10 +45,10 @@ from triggerstream.wire.retired import RetiredKey, encode_key
 _APPEND_S = 30.0
 """How long somebody who gives an order waits for the log to take it."""
 LAG = 5_000
-"""Number of records that wait to be folded, over all partitions, from which on indexes pause. A worker folds
-them in a fifth of a second; at a steady load, fewer records wait."""
+"""Number of records that a worker of all partitions folds in a fifth of a second. The index of a partition
+pauses while more records of this partition wait than its equal share in them: at a steady load, fewer do."""
 _LEAST_LAG = 50
-"""The least share of a partition in ``LAG``, for any number of partitions."""
+"""The least share of a partition, for any number of partitions."""
 
 
 class InspectedPartition:
