@@ -17,10 +17,11 @@ from triggerstream.core.errors import LogError
 from triggerstream.engine.checkpoint import DeadLetter
 from triggerstream.engine.partitioned.ports import Commit, FencedError, Ledger
 from triggerstream.wire import commands
-from triggerstream.wire.marks import RESERVED
+from triggerstream.wire.marks import CHECKPOINT_KEY, RESERVED, CheckpointMark, Identity, encode_checkpoint
 from triggerstream.wire.records import Record
 
 MARK = RESERVED + b"mark"
+IDENTITY = Identity(cluster="c", topic="t", partitions=1)
 
 
 @pytest.fixture(params=["memory partition", KAFKA])
@@ -199,6 +200,17 @@ async def test_a_former_owner_commits_nothing_once_another_has_fenced(
     assert await current.committed() is None
     assert await place.decided() == []
     await current.close()
+
+
+async def test_the_newest_checkpoint_before_an_end_says_where_a_rebuild_began(ledger: Ledger) -> None:
+    ends = [0]
+    for rebuilt in (-1, 7, 9):
+        mark = CheckpointMark(offset=1, identity=IDENTITY, rebuilt=rebuilt)
+        states = {b"s%d" % number: b"x" for number in range(100)}
+        await ledger.commit(commit(states=states, marks={CHECKPOINT_KEY: encode_checkpoint(mark)}))
+        await read(ledger)  # Kafka answers a commit before it writes the markers
+        ends.append((await ledger.extent()).end)
+    assert [await ledger.rebuilt(end) for end in ends] == [-1, -1, 7, 9]
 
 
 async def test_each_owner_finds_what_those_before_it_committed(place: PartitionedPlace) -> None:

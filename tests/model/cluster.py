@@ -133,6 +133,10 @@ class TurnLedger:
         entries = self.cluster.changelog[begin:end]
         yield {key: value for key, value, transaction in entries if transaction.committed}, end
 
+    async def rebuilt(self, end: int) -> int:  # noqa: ARG002 - by the port
+        """Nothing is rebuilt here."""
+        return -1
+
     async def commit(self, commit: Commit) -> int:
         cluster = self.cluster
         await cluster.turn(self.who, "send", lambda: cluster.settled(self.id))

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.adapters.kafka.conftest import PARTITIONS
 from tests.support.waiting import eventually
-from triggerstream.adapters.kafka import changelogs
+from triggerstream.adapters.kafka import batches, changelogs, fetches
 from triggerstream.adapters.kafka.changelogs import ChangelogReader
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.sending import Entry, send_all
@@ -106,6 +106,33 @@ async def test_a_partition_that_stands_still_is_named_and_the_others_are_read_fi
     assert isinstance(stuck, LogError)
     said = f"cannot read {topics.changelog}: partition 2 stays at offset {ENTRIES} of {ENTRIES + 1}"
     assert str(stuck) == said
+
+
+async def test_a_batch_that_cannot_be_read_is_the_error_of_its_partition_alone(
+    connection: Connection, topics: Topics, producer: AIOKafkaProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetches, "RETRY_S", 0.05)
+    whole = batches._Batch.__getattr__  # noqa: SLF001 - what a disk would do to a server of one's own
+
+    def checked(self: Any, name: str) -> Any:  # noqa: ANN401 - as the original
+        return (lambda: False) if name == "validate_crc" and b"spoilt" in self._data else whole(self, name)
+
+    monkeypatch.setattr(batches._Batch, "__getattr__", checked)  # noqa: SLF001
+    await send_all(producer, 2, [(topics.changelog, [Entry(b"s", b"spoilt")])])
+    await fill(producer, topics)
+    reader = ChangelogReader(connection, topics.changelog)
+    wanted = {0: 0, 1: 0, 2: 0, 3: 1}
+    results = await asyncio.gather(
+        *(read(reader, partition, begin, ENTRIES) for partition, begin in wanted.items()),
+        return_exceptions=True,
+    )
+    error = results.pop(2)
+    assert isinstance(error, fetches.UnreadableError)
+    assert (error.batch.partition, error.batch.offset, error.batch.last) == (2, 0, 0)
+    for (partition, begin), found in zip(((0, 0), (1, 0), (3, 1)), results, strict=True):
+        assert found == [(entry.key, entry.value) for entry in entries(partition)[begin:]]
+    # What follows on it can be read.
+    assert len(await read(reader, 2, 1, ENTRIES + 1)) == ENTRIES
 
 
 async def test_a_reader_that_is_slow_holds_up_little_more_than_a_fetch(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.adapters.kafka.conftest import PARTITIONS
+from tests.support.kafka.raw import RawRecord, batch, packed, produce
 from tests.support.waiting import until
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import layout_of
 from triggerstream.adapters.kafka.owners_topic import KafkaOwnersTopic
 from triggerstream.adapters.kafka.topics import Topics, address_of, create
+from triggerstream.adapters.kafka.unpacking import UNPACKED_BYTES
 from triggerstream.adapters.kafka.watch import TopicGoneError
 from triggerstream.core import advice
 from triggerstream.core.errors import LogError
@@ -82,3 +85,17 @@ async def test_nothing_is_claimed_once_a_topic_that_the_claims_protect_was_made_
     with pytest.raises(TopicGoneError, match=f"{topic} was deleted and made again: its id was") as refused:
         await owners.append([claim(kafka_app, "owner")])
     assert advice.rebuild(address_of(connection, kafka_app)) in str(refused.value)
+
+
+async def test_claims_that_cannot_be_read_are_not_taken_for_none(
+    owners: KafkaOwnersTopic, connection: Connection, kafka_app: AppId, topics: Topics
+) -> None:
+    """Their owners would not be fenced, and go on beside the next one."""
+    bomb = [RawRecord(key=b"k", value=b""), RawRecord(key=b"k", value=bytes(2 * UNPACKED_BYTES))]
+    await produce(connection, topics.owners, 0, packed(batch(bomb), 4))
+    said = f"^{topics.owners}, partition 0: the record batch at offset 0 to 1 cannot be read: .*zstd"
+    repair = re.escape(advice.create_topics(address_of(connection, kafka_app)))
+    with pytest.raises(
+        LogError, match=f"{said}.*: an owner may be at work .*delete {topics.owners}, and {repair}$"
+    ):
+        await owners.read(await owners.append([claim(kafka_app, "first")]))

@@ -20,14 +20,14 @@ from triggerstream.engine.configure import configuration_record
 from triggerstream.engine.partitioned.claims import Claimant, Claims, FormerOwner, new_ids
 from triggerstream.engine.partitioned.ownership import Assignment
 from triggerstream.engine.partitioned.partition import Partition
-from triggerstream.engine.partitioned.ports import Commit, Extent
+from triggerstream.engine.partitioned.ports import Commit, Extent, UnreadableEntriesError
 from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.partitioned.turns import TransactionTurns
 from triggerstream.engine.processor import Processor
 from triggerstream.wire import tasksfile
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.json import dumps
-from triggerstream.wire.marks import RESERVED, Identity
+from triggerstream.wire.marks import CHECKPOINT_KEY, RESERVED, Identity
 from triggerstream.wire.records import NewRecord
 
 APP = AppId("test")
@@ -48,6 +48,10 @@ class Durable(MemoryPartition):
     """How it had ended, if other partitions show it."""
     undone: tuple[int, int] | None = None
     """The first changelog offset of a transaction that was aborted, and that of its marker."""
+    unreadable: range = range(0)
+    """The changelog offsets of a batch that cannot be read."""
+    lasting: bool = True
+    """True if another attempt will not read it either."""
     log_begin: int = 0
     """The log's first offset that is left, for ledgers: retention has deleted the records before it."""
 
@@ -112,8 +116,22 @@ class BenchLedger(MemoryLedger):
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
         self.durable.calls.append(f"changelog {begin}-{end}")
-        async for chunk in super().changelog(begin, end):
+        lost = [offset for offset in self.durable.unreadable if begin <= offset < end]
+        async for chunk in super().changelog(begin, min(lost, default=end)):
             yield chunk
+        if lost:
+            raise UnreadableEntriesError(
+                f"the batch at {lost[0]} cannot be read",
+                offset=lost[0],
+                last=lost[-1],
+                lasting=self.durable.lasting,
+            )
+
+    async def rebuilt(self, end: int) -> int:
+        self.durable.calls.append("rebuilt")
+        marks = [n for n, (key, _) in enumerate(self.durable.changelog[:end]) if key == CHECKPOINT_KEY]
+        is_hidden = marks and marks[-1] < self.durable.unreadable.stop
+        return -1 if is_hidden else await super().rebuilt(end)
 
     async def commit(self, commit: Commit) -> int:
         self.begun += 1

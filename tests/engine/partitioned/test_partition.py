@@ -24,6 +24,7 @@ from tests.engine.partitioned.bench import (
 )
 from tests.support.waiting import eventually
 from triggerstream.adapters.memory import MemoryAppender, MemoryPartition
+from triggerstream.core import advice
 from triggerstream.core import tasks as core_tasks
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.events import ConfigApplied
@@ -371,6 +372,73 @@ async def test_a_store_of_before_a_rebuild_is_read_anew(bench: Bench, behind: in
     await third.open()
     assert bench.durable.calls == ["fence", "extent"]
     await third.close()
+
+
+def rebuild_changelog(bench: Bench) -> None:
+    """Write again what a store has, as a rebuild does."""
+    mark = decode_checkpoint(bench.store.entries[CHECKPOINT_KEY])
+    rebuilt = replace(mark, rebuilt=len(bench.durable.changelog))
+    entries = {**bench.store.entries, CHECKPOINT_KEY: encode_checkpoint(rebuilt)}
+    bench.durable.changelog += entries.items()
+
+
+@pytest.mark.parametrize("lasting", [True, False], ids=["for ever", "perhaps on this replica alone"])
+async def test_entries_that_cannot_be_read_refuse_a_take_over_that_needs_them(
+    bench: Bench, *, lasting: bool
+) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    await bench.live()
+    behind = BenchStore()
+    behind.write({}, position=1)
+    bench.durable.unreadable, bench.durable.lasting = range(1, 2), lasting
+    for store in (BenchStore(), behind):
+        with pytest.raises(TakeOverError if lasting else LogError) as refused:
+            await bench.partition(store=store).open()
+        said = str(refused.value)
+        assert said.startswith("partition 0: the batch at 1 cannot be read; ")
+        assert said.endswith(advice.rebuild(advice.ANY_APP))
+    # A store of after them needs them no more.
+    partition = bench.partition()
+    assert await partition.open() == 2
+    await partition.close()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3], ids=["no store", "a store before them", "a store after them"])
+async def test_entries_that_cannot_be_read_are_passed_over_once_they_are_rebuilt(
+    bench: Bench, kept: int
+) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    await bench.live()
+    states = dict(bench.store.entries)
+    bench.durable.unreadable = range(1, 2)
+    rebuild_changelog(bench)
+    store = BenchStore()
+    if kept:
+        store.write({b"ghost": b"{}"}, position=kept)
+    partition = bench.partition(store=store)
+    assert await partition.open() == 2
+    assert store.entries.keys() == states.keys()
+    assert store.entries[b"s"] == states[b"s"]
+    bench.fire("s", "b")
+    await bench.fold(partition)
+    await partition.close()
+    assert len(bench.durable.commands) == 1
+
+
+async def test_entries_of_after_a_rebuild_that_cannot_be_read_refuse_a_take_over(bench: Bench) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    await bench.live()
+    begun = len(bench.durable.changelog)
+    rebuild_changelog(bench)
+    bench.fire("s", "b")
+    await bench.live()
+    for lost in (begun, begun + 1):
+        bench.durable.unreadable = range(lost, lost + 1)
+        with pytest.raises(TakeOverError, match=f"the batch at {lost} cannot be read"):
+            await bench.partition(store=BenchStore()).open()
 
 
 async def test_the_former_owner_cannot_commit_and_is_told_so(bench: Bench) -> None:

@@ -30,6 +30,7 @@ from tests.core.strategies import (
     configurations,
     histories,
 )
+from tests.engine.partitioned.bench import BenchLedger, Durable
 from tests.engine.test_processor import configured, records_of
 from triggerstream.adapters.memory import (
     MemoryDatabase,
@@ -251,6 +252,18 @@ async def test_a_session_whose_entry_is_replaced_while_a_changelog_is_read_is_no
     begin = await one.open(ignore_progress)
     assert begin.offset == 9
     assert [entry async for page in one.pages() for entry in page.entries] == [(b"s", b"new")]
+
+
+async def test_a_snapshot_begins_at_the_rebuild_where_entries_before_it_cannot_be_read() -> None:
+    durable = Durable(unreadable=range(1))
+    await committed(durable, {b"s": b"1", b"t": b"1"}, offset=4)
+    with pytest.raises(LogError, match="the batch at 0 cannot be read; stop all workers and run `"):
+        await snapshot(BenchLedger(durable)).open(ignore_progress)
+    mark = CheckpointMark(offset=4, identity=IDENTITY, rebuilt=len(durable.changelog))
+    durable.changelog += [(b"s", b"2"), (CHECKPOINT_KEY, encode_checkpoint(mark))]
+    one = snapshot(BenchLedger(durable))
+    assert (await one.open(ignore_progress)).offset == 4
+    assert [entry async for page in one.pages() for entry in page.entries] == [(b"s", b"2")]
 
 
 async def test_a_changelog_of_another_log_is_refused() -> None:

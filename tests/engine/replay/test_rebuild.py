@@ -11,13 +11,13 @@ import pytest
 
 from tests.engine.partitioned.bench import APP, IDENTITY, Bench, BenchLedger, BenchStore, claims_of
 from triggerstream.adapters.memory import InMemoryRecords, MemoryOwnersTopic
-from triggerstream.core import tasks
+from triggerstream.core import advice, tasks
 from triggerstream.core.conditions import all_of
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.tasks import Configuration
 from triggerstream.engine import configuration_cache
 from triggerstream.engine.configuration_cache import ConfigurationCache
-from triggerstream.engine.partitioned.ports import Extent, FencedError
+from triggerstream.engine.partitioned.ports import Extent, FencedError, UnreadableEntriesError
 from triggerstream.engine.partitioned.versions import TEXT_PREFIX, VERSIONS_KEY, history_texts
 from triggerstream.engine.replay.changelog import ChangelogArchive
 from triggerstream.engine.replay.check import Checked, check, uncopied
@@ -227,6 +227,62 @@ async def test_what_is_decided_beyond_a_group_that_lags_is_not_decided_again(
     assert (await rebuilt(bench)).offset == offset
     await go_on(bench, BenchStore())
     assert len(bench.durable.commands) == len(set(bench.durable.commands)) == (1 if lagging == 5 else 2)
+
+
+@pytest.mark.parametrize("last", [1, None], ids=["its end is known", "its end is not known"])
+async def test_a_rebuild_ends_what_cannot_be_read_in_a_changelog_and_decides_nothing_again(
+    bench: Bench, last: int | None
+) -> None:
+    class Broken(BenchLedger):
+        async def changelog(
+            self, begin: int, end: int
+        ) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
+            try:
+                async for found in super().changelog(begin, end):
+                    yield found
+            except UnreadableEntriesError as exc:
+                raise UnreadableEntriesError(str(exc), offset=exc.offset, last=last, lasting=True) from exc
+
+    def broken() -> ChangelogArchive:
+        return archive(bench, ledger=Broken(bench.durable))
+
+    before = kept(bench)
+    bench.durable.unreadable = range(2)
+    bench.durable.group_offset = 2
+    refused = (await check(broken(), ignore)).refused or ""
+    assert refused == f"the batch at 0 cannot be read; {advice.rebuild(advice.ANY_APP)}"
+    done = await rebuilt(bench, of=broken())
+    # Where it is not known what follows, the checkpoint is not known either, and the commands say more.
+    assert (done.offset, done.source) == ((4, Source.CHECKPOINT) if last else (3, Source.GROUP))
+    found = await check(broken(), ignore)
+    assert (found.agrees, found.offset) == (True, done.offset)
+    await go_on(bench, BenchStore())
+    assert kept(bench).keys() == before.keys()
+    assert len(bench.durable.commands) == len(set(bench.durable.commands)) == 2
+    assert (await check(broken(), ignore)).agrees
+
+
+async def test_a_checkpoint_that_cannot_be_read_is_not_replaced_by_an_older_one(bench: Bench) -> None:
+    begin = len(bench.durable.changelog)
+    await go_on(bench)
+    assert len(bench.durable.commands) == 2
+    bench.durable.unreadable = range(begin, len(bench.durable.changelog))
+    done = await rebuilt(bench)
+    assert (done.offset, done.source) == (5, Source.GROUP), "beyond the older checkpoint and the group"
+    await go_on(bench, BenchStore())
+    assert len(bench.durable.commands) == 2
+    assert (await checked(bench)).agrees
+
+
+async def test_a_shortened_log_cannot_replace_what_cannot_be_read_without_consent(bench: Bench) -> None:
+    bench.durable.unreadable = range(1)
+    bench.durable.log_begin = 2
+    before = list(bench.durable.changelog)
+    says = "its log begins at offset 2.*, and the batch at 0 cannot be read: sessions would .*--yes --at"
+    with pytest.raises(UsageError, match=says):
+        await rebuilt(bench, incomplete=True)
+    assert bench.durable.changelog == before
+    assert (await rebuilt(bench, incomplete=True, agreed=True)).offset == 4
 
 
 async def test_what_the_log_does_not_give_goes_from_the_changelog_and_from_old_stores(bench: Bench) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiokafka import TopicPartition
 from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
@@ -16,6 +17,7 @@ from aiokafka.record.util import calc_crc32c, encode_varint
 from triggerstream.adapters.kafka.connection import Connection
 
 _HEAD = struct.Struct(">qiibIhiqqqhii")
+_MAGIC_AT = struct.calcsize(">qii")
 _CRC_AT = struct.calcsize(">qiib")
 _ATTRIBUTES_AT = struct.calcsize(">qiibI")
 _OVERHEAD = struct.calcsize(">qi")
@@ -59,6 +61,40 @@ def packed(data: bytes, codec: int, pack: Callable[[bytes], bytes] | None = None
 
 
 _PACK: dict[int, Callable[[bytes], bytes]] = {1: gzip_encode, 2: snappy_encode, 3: lz4_encode, 4: zstd_encode}
+
+
+def damage(
+    folder: Path, topic: str, partition: int, text: bytes, how: str, *, newest: bool = False
+) -> tuple[int, int]:
+    """Damage the first or the ``newest`` batch of a partition with ``text``, as a disk would.
+
+    Returns its first and last offset.
+
+    ``how``: ``checksum`` changes its records, ``compression`` says with a right CRC that they are compressed,
+    ``format`` changes the number of its format.
+    """
+    (segment,) = folder.rglob(f"{topic}-{partition}/*.log")
+    data, at, found = segment.read_bytes(), 0, list[tuple[int, bytes]]()
+    while at < len(data):
+        (length,) = struct.unpack_from(">i", data, at + 8)
+        whole = data[at : at + _OVERHEAD + length]
+        if text in whole:
+            found.append((at, whole))
+        at += len(whole)
+    at, whole = found[-1 if newest else 0]
+    base, _, _, magic, _, attributes, delta, *_ = _HEAD.unpack_from(whole)
+    damaged = bytearray(whole)
+    if how == "checksum":
+        damaged[whole.index(text)] ^= 1
+    elif how == "compression":
+        struct.pack_into(">h", damaged, _ATTRIBUTES_AT, attributes | 4)
+        damaged = bytearray(sealed(bytes(damaged)))
+    else:
+        damaged[_MAGIC_AT] = magic + 3
+    with segment.open("r+b") as file:
+        file.seek(at)
+        file.write(damaged)
+    return base, base + delta
 
 
 async def produce(connection: Connection, topic: str, partition: int, data: bytes) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.fetches import UnreadableError
 from triggerstream.adapters.kafka.records import STUCK_READ_S, read_chunks, reader_of
 from triggerstream.core.errors import LogError
 
@@ -83,7 +84,7 @@ class ChangelogReader:
     """Reads committed records of ``topic``. Reads that are asked for during others share the next consumer.
 
     If a partition makes no progress for ``stuck_s`` after the others are read, every caller that still waits
-    gets the error.
+    gets the error. A batch that cannot be read is the error of its partition alone.
     """
 
     def __init__(self, connection: Connection, topic: str, *, stuck_s: float = STUCK_READ_S) -> None:
@@ -100,6 +101,7 @@ class ChangelogReader:
         A chunk may be empty.
 
         Raises:
+            UnreadableError: a batch cannot be read, even after repeated fetches.
             LogError: as :func:`triggerstream.adapters.kafka.records.read_range`.
         """
         if begin >= end:
@@ -131,6 +133,12 @@ class ChangelogReader:
                     return
                 try:
                     await self._read(readings)
+                except UnreadableError as exc:
+                    batch = exc.batch
+                    await readings.pop(TopicPartition(batch.topic, batch.partition)).hand_over(exc)
+                    # The others go on with another consumer: this one may have taken more of their records.
+                    rest = [reading for reading in readings.values() if reading.position < reading.end]
+                    self._waiting[:0] = rest
                 except Exception as exc:  # noqa: BLE001 - raised for each caller
                     for reading in readings.values():
                         await reading.hand_over(exc)

@@ -54,7 +54,8 @@ VALUE_DESERIALIZER = 5
 class Unreadable:
     """A batch at ``offset`` that could not be read in ``tries`` consecutive fetches.
 
-    ``last``: its last offset, if its header can be read.
+    ``last``: its last offset, if its header can be read. ``lasting``: its CRC is right, so that it would be
+    the same in another fetch, and from another replica.
     """
 
     topic: str
@@ -63,18 +64,20 @@ class Unreadable:
     last: int | None
     reason: str
     tries: int = 1
+    lasting: bool = False
 
     @property
     def settled(self) -> bool:
-        """True if the number of attempts has reached the limit."""
-        return self.tries >= TRIES
+        """True if no further attempt is made."""
+        return self.lasting or self.tries >= TRIES
 
     def __str__(self) -> str:
         """One line with topic, partition and offset."""
         upto = f" to {self.last}" if self.last is not None else ""
+        tried = "" if self.lasting else f" (tried {self.tries} times)"
         return (
             f"{self.topic}, partition {self.partition}: the record batch at offset {self.offset}{upto} "
-            f"cannot be read: {self.reason} (tried {self.tries} times)"
+            f"cannot be read: {self.reason}{tried}"
         )
 
 
@@ -84,6 +87,27 @@ class UnreadableError(LogError):
     def __init__(self, batch: Unreadable) -> None:
         super().__init__(str(batch))
         self.batch = batch
+
+
+def refuse_unfit(records: Iterable[Any], place: TopicPartition) -> None:
+    """Raise if one of ``records`` of ``place`` replaces a batch, as the parser makes it.
+
+    Raises:
+        UnreadableError: it does, and nothing may pass over it.
+    """
+    for record in records:
+        if type(record.value) is UnfitBatch:
+            unreadable = record.value.unreadable
+            raise UnreadableError(
+                Unreadable(
+                    topic=place.topic,
+                    partition=place.partition,
+                    offset=unreadable.first,
+                    last=record.offset,
+                    reason=unreadable.reason,
+                    lasting=True,
+                )
+            )
 
 
 def use_batch_reader() -> None:

@@ -17,6 +17,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from triggerstream.adapters.kafka.cluster import Cluster, Topic, describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
+from triggerstream.adapters.kafka.fetches import UnreadableError, refuse_unfit
 from triggerstream.adapters.kafka.records import POLL_MS, read_range, readable_extents
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
@@ -182,25 +183,45 @@ async def _filled(reader: AIOKafkaConsumer, topic: Topic) -> list[int]:
     return [place.partition for place, (first, end) in extents.items() if first < end]
 
 
-async def newest_mark(reader: AIOKafkaConsumer, place: TopicPartition) -> CheckpointMark | DecodeError | None:
+async def newest_mark(
+    reader: AIOKafkaConsumer, place: TopicPartition, *, end: int | None = None
+) -> CheckpointMark | DecodeError | None:
     """The newest committed mark in a partition of a changelog, or the reason why it cannot be read.
 
-    It is searched backwards from the first open transaction, or the end.
+    It is searched backwards from ``end``; None: from the first open transaction, or the end. A batch that
+    cannot be read may have a newer mark than those before it, so none of them is returned.
     """
-    first, end = (await readable_extents(reader, [place]))[place]
-    window = _WINDOW
+    first, readable = (await readable_extents(reader, [place]))[place]
+    end, window = readable if end is None else end, _WINDOW
     while end > first:
         begin = max(first, end - window)
-        newest: bytes | None = None
-        async with aclosing(read_range(reader, place, begin, end)) as found:
-            async for records, _ in found:
-                for record in records:
-                    if record.key == CHECKPOINT_KEY:
-                        newest = record.value
+        newest = await _last_mark(reader, place, begin, end)
         if newest is not None:
             try:
-                return decode_checkpoint(newest)
+                return newest if isinstance(newest, DecodeError) else decode_checkpoint(newest)
             except DecodeError as exc:
                 return exc
         end, window = begin, window * _WIDER
     return None
+
+
+async def _last_mark(
+    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int
+) -> bytes | DecodeError | None:
+    """The last mark from ``begin`` to before ``end``, or the batch after it that cannot be read."""
+    newest: bytes | DecodeError | None = None
+    while begin < end:
+        try:
+            async with aclosing(read_range(reader, place, begin, end)) as found:
+                async for records, _ in found:
+                    for record in records:
+                        if record.key == CHECKPOINT_KEY:
+                            newest = record.value
+                        elif record.key is None:
+                            refuse_unfit([record], place)
+            break
+        except UnreadableError as exc:
+            newest, batch = DecodeError(str(exc)), exc.batch
+            # Where its header cannot be read either, a batch that can be read is somewhere after it.
+            begin = (batch.offset + end + 1) // 2 if batch.last is None else batch.last + 1
+    return newest

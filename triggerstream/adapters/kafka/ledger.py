@@ -17,6 +17,7 @@ from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import dead_letter_record, read_dead_letter
 from triggerstream.adapters.kafka.ends import Ends
 from triggerstream.adapters.kafka.fencing import KafkaFencing, own_places
+from triggerstream.adapters.kafka.fetches import UnreadableError, refuse_unfit
 from triggerstream.adapters.kafka.layout import newest_mark
 from triggerstream.adapters.kafka.records import STUCK_READ_S, reader_of
 from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
@@ -30,9 +31,10 @@ from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.claims import FormerOwner
-from triggerstream.engine.partitioned.ports import Commit, Extent
+from triggerstream.engine.partitioned.ports import Commit, Extent, UnreadableEntriesError
 from triggerstream.wire import commands
 from triggerstream.wire.claims import OwnerId
+from triggerstream.wire.marks import CheckpointMark
 from triggerstream.wire.records import NewRecord
 
 _EXTENT_S = 60.0
@@ -174,9 +176,25 @@ class KafkaLedger:
         return (await self._reads.group_commits.answers([log])).get(log)
 
     async def changelog(self, begin: int, end: int) -> AsyncGenerator[tuple[dict[bytes, bytes | None], int]]:
-        async with aclosing(self._reads.changelogs.read(self._partition, begin, end)) as found:
-            async for records, after in found:
-                yield {one.key: one.value for one in records if one.key is not None}, min(after, end)
+        try:
+            async with aclosing(self._reads.changelogs.read(self._partition, begin, end)) as found:
+                async for records, after in found:
+                    entries = {one.key: one.value for one in records}
+                    if None in entries:
+                        refuse_unfit(records, self._at(self._topics.changelog))
+                        del entries[None]  # another program wrote it
+                    yield entries, min(after, end)
+        except UnreadableError as exc:
+            batch = exc.batch
+            raise UnreadableEntriesError(
+                str(exc), offset=batch.offset, last=batch.last, lasting=batch.lasting
+            ) from exc
+
+    async def rebuilt(self, end: int) -> int:
+        changelog = self._at(self._topics.changelog)
+        async with reader_of(self._connection, changelog.topic) as reader:
+            mark = await newest_mark(reader, changelog, end=end)
+        return mark.rebuilt if isinstance(mark, CheckpointMark) else -1
 
     async def commit(self, commit: Commit) -> int:
         group, topics = self._started(), self._topics

@@ -15,6 +15,7 @@ from triggerstream.adapters.clock import SystemClock
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.fencing import KafkaFencing
+from triggerstream.adapters.kafka.fetches import UnreadableError, refuse_unfit
 from triggerstream.adapters.kafka.records import read_range, readable_extents, reader_of
 from triggerstream.adapters.kafka.sending import Entry, send_all
 from triggerstream.adapters.kafka.stopping import stop
@@ -119,17 +120,25 @@ class KafkaOwnersTopic:
     async def _read(self, end: int | None) -> Mapping[OwnerId, Claim]:
         """The claims below ``end``, or to the high watermark. Nothing transactional is written there."""
         place, newest = self._place, dict[OwnerId, Claim | None]()
-        async with reader_of(self._connection, place.topic, committed=False) as reader:
-            begin, high_watermark = (await readable_extents(reader, [place]))[place]
-            to = high_watermark if end is None else end
-            async with aclosing(read_range(reader, place, begin, to)) as found:
-                async for records, _ in found:
-                    for record in records:
-                        try:
-                            id_ = OwnerId((record.key or b"").decode())
-                        except UnicodeDecodeError:
-                            continue  # no transactional id
-                        newest[id_] = None if record.value is None else decode_claim(id_, record.value)
+        try:
+            async with reader_of(self._connection, place.topic, committed=False) as reader:
+                begin, high_watermark = (await readable_extents(reader, [place]))[place]
+                to = high_watermark if end is None else end
+                async with aclosing(read_range(reader, place, begin, to)) as found:
+                    async for records, _ in found:
+                        refuse_unfit(records, place)
+                        for record in records:
+                            try:
+                                id_ = OwnerId((record.key or b"").decode())
+                            except UnicodeDecodeError:
+                                continue  # no transactional id
+                            newest[id_] = None if record.value is None else decode_claim(id_, record.value)
+        except UnreadableError as exc:
+            create = advice.create_topics(address_of(self._connection, self._app))
+            raise LogError(
+                f"{exc}: an owner may be at work that nobody finds there; stop all workers, delete "
+                f"{place.topic}, and {create}"
+            ) from exc
         return {id_: claim for id_, claim in newest.items() if claim is not None}
 
     async def close(self) -> None:

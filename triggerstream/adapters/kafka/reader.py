@@ -14,8 +14,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from triggerstream.adapters.kafka.cluster import describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import read_dead_letter
+from triggerstream.adapters.kafka.fetches import UnreadableError, refuse_unfit
 from triggerstream.adapters.kafka.hand_overs import read_hand_overs
-from triggerstream.adapters.kafka.layout import fewest_partitions, marked_partitions
+from triggerstream.adapters.kafka.layout import fewest_partitions, marked_partitions, newest_mark
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import (
     POLL_MS,
@@ -28,7 +29,7 @@ from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
 from triggerstream.core.answers import HandOver
-from triggerstream.core.errors import DecodeError, UsageError
+from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.fold import next_due
 from triggerstream.core.ids import AppId, CommandId, SessionId
 from triggerstream.core.placement import partition_of
@@ -41,6 +42,7 @@ from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
     RESERVED,
+    CheckpointMark,
     decode_checkpoint,
 )
 from triggerstream.wire.records import Record
@@ -61,6 +63,7 @@ class _Copy:
 
     def take(self, record: Any) -> bool:  # noqa: ANN401 - aiokafka's ConsumerRecord is not typed
         if record.key is None:
+            refuse_unfit([record], TopicPartition(record.topic, record.partition))
             return False  # another program wrote it
         if is_history(record.key):
             self.rules = None
@@ -280,8 +283,17 @@ class KafkaReader:
         """The partition's changelog, read up to its current end."""
         await self._opened()
         async with self._turn:
-            copy = self._copies.setdefault(partition, _Copy(0))
-            copy.position = await self._read_turn(self._topics.changelog, partition, copy.position, copy.take)
+            copy, topic = self._copies.setdefault(partition, _Copy(0)), self._topics.changelog
+            try:
+                copy.position = await self._read_turn(topic, partition, copy.position, copy.take)
+            except UnreadableError as exc:
+                mark = await newest_mark(self._started(), TopicPartition(topic, partition))
+                rebuilt = mark.rebuilt if isinstance(mark, CheckpointMark) else -1
+                if rebuilt <= exc.batch.offset:
+                    rebuild = advice.rebuild(address_of(self._connection, self._app))
+                    raise LogError(f"{exc}; {rebuild}") from exc
+                copy = self._copies[partition] = _Copy(rebuilt)
+                copy.position = await self._read_turn(topic, partition, copy.position, copy.take)
         return copy
 
     async def _read(self, topic: str, partition: int, begin: int, take: Take) -> None:

@@ -45,10 +45,21 @@ class EndedTransaction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fetched:
-    batches: Sequence[Any]
+    data: bytes | None
     stable_end: int
     aborted: Sequence[tuple[int, int]]
     """Producer id and first offset of the transactions that were aborted within the batches or later."""
+
+    def batches(self) -> Sequence[Any]:
+        """The batches, parsed.
+
+        Raises:
+            CorruptRecordException: one of them is damaged.
+        """
+        batches, found = RecordBatches(self.data), []
+        while batches.has_next():
+            found.append(batches.next_batch())
+        return found
 
 
 async def is_aborted_across(client: AIOKafkaClient, place: TopicPartition, offset: int) -> bool | None:
@@ -71,7 +82,7 @@ async def first_event(
     Raises:
         KafkaError: no answer, or an error.
     """
-    for batch in (await _fetch(client, place, begin)).batches:
+    for batch in (await _fetch(client, place, begin)).batches():
         if batch.is_transactional and not batch.is_control_batch:
             for record in batch:
                 if record.offset >= begin and (event := event_of(record)) is not None:
@@ -95,7 +106,7 @@ async def last_ended(
         committed: bool | None = None
         at = max(begin, end - width)
         while at < end:
-            batches = (await _fetch(client, place, at)).batches
+            batches = (await _fetch(client, place, at)).batches()
             if not batches:
                 return None
             for batch in batches:
@@ -136,16 +147,9 @@ async def _fetch(
             answer = await client.send(leader, request)
             ((_, ((_, code, _, stable_end, aborted, data),)),) = answer.topics
             if not code:
-                return _Fetched(batches=_batches(data), stable_end=stable_end, aborted=aborted or ())
+                return _Fetched(data=data, stable_end=stable_end, aborted=aborted or ())
             error = for_code(code)
         if not error.retriable:
             raise error(f"{place.topic}, partition {place.partition}")
         await asyncio.sleep(_RETRY_S)
         await client.force_metadata_update()
-
-
-def _batches(data: bytes | None) -> list[Any]:
-    batches, found = RecordBatches(data), []
-    while batches.has_next():
-        found.append(batches.next_batch())
-    return found

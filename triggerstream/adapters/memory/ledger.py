@@ -11,6 +11,7 @@ from triggerstream.core.errors import LogError
 from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError, HighWatermark
 from triggerstream.wire.claims import OwnerId
+from triggerstream.wire.marks import CHECKPOINT_KEY, decode_checkpoint
 from triggerstream.wire.records import NewRecord
 
 
@@ -54,6 +55,10 @@ class MemoryLedger:
         """The entries from ``begin`` to before ``end``, one in a chunk, with the position after each."""
         for at, (key, value) in enumerate(self.partition.changelog[begin:end], begin):
             yield {key: value}, at + 1
+
+    async def rebuilt(self, end: int) -> int:
+        found = dict(self.partition.changelog[:end]).get(CHECKPOINT_KEY)
+        return -1 if found is None else decode_checkpoint(found).rebuilt
 
     async def commit(self, commit: Commit) -> int:
         self._check()

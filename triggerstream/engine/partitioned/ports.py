@@ -22,6 +22,19 @@ class TakeOverError(UsageError):
     """The partition cannot be taken over. The message has the repair."""
 
 
+class UnreadableEntriesError(LogError):
+    """Entries of a changelog from ``offset`` on cannot be read. ``last``: the last of them, if it is known.
+
+    ``lasting``: no further attempt will read them.
+    """
+
+    def __init__(self, message: str, *, offset: int, last: int | None, lasting: bool) -> None:
+        super().__init__(message)
+        self.offset = offset
+        self.last = last
+        self.lasting = lasting
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
     """Everything that one transaction makes durable. ``marks`` are written to the changelog with the states.
@@ -109,6 +122,17 @@ class Ledger(Protocol):
 
         Waits for an open transaction before ``end``. If it does not end in time, a LogError names it, because
         later entries are unknown.
+
+        Raises:
+            UnreadableEntriesError: some of them cannot be read. A rebuild that began after them makes them
+                unneeded: see ``rebuilt``.
+        """
+
+    async def rebuilt(self, end: int) -> int:
+        """The position at which the newest rebuild began, as the newest checkpoint before ``end`` says.
+
+        The entries from there on are complete without earlier ones. -1: there was no rebuild, or no
+        checkpoint, or it cannot be read.
         """
 
     async def commit(self, commit: Commit) -> int:

@@ -6,7 +6,8 @@ Its steps have this order, and no other is safe:
 2. ``Ledger.finish``, only if a former owner's transaction is still open: see :func:`is_committed`
 3. the store is restored up to that end. It is wiped first if it is not a prefix of this changelog, if it has
    entries of a transaction that was aborted, or if the mark after the store's position shows that the
-   changelog was rebuilt
+   changelog was rebuilt. Entries that cannot be read are passed over only if a rebuild began after them:
+   it has written all entries that count again
 4. the checkpoint mark, read from the store, has the offset at which to continue. Only then is the log fetched
 
 Owners of releases before claims have one transactional id for the partition. It is fenced, too, where a
@@ -23,13 +24,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from triggerstream.core import advice, tasks
-from triggerstream.core.errors import DecodeError
+from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.engine.partitioned.claims import FormerOwner
-from triggerstream.engine.partitioned.ports import Extent, FencedError, Ledger, StateStore, TakeOverError
+from triggerstream.engine.partitioned.ports import (
+    Extent,
+    FencedError,
+    Ledger,
+    StateStore,
+    TakeOverError,
+    UnreadableEntriesError,
+)
 from triggerstream.engine.partitioned.versions import StoredHistory, read_history
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
@@ -93,11 +101,11 @@ async def take_over(
     store = await open_store()
     try:
         extent = await ending.end(partition, store, extent)
-        await _recover(partition, ledger, store, extent, recovery)
+        await _recover(partition, ledger, store, extent, recovery, address=address)
         if not ending.old_release and is_of_old_release(store.get(CHECKPOINT_KEY)):
             await ending.fence_old_release()
             extent = await ending.end(partition, store, await ledger.extent())
-            await _recover(partition, ledger, store, extent, recovery)
+            await _recover(partition, ledger, store, extent, recovery, address=address)
         failpoint("takeover.recovered")
         mark = await _mark(partition, ledger, store, extent, identity, address=address)
         history, rules = _history(partition, app, store, configurations, address=address)
@@ -193,8 +201,16 @@ def _finish(partition: int, store: StateStore, extent: Extent, unfinished: int) 
 
 
 async def _recover(
-    partition: int, ledger: Ledger, store: StateStore, extent: Extent, recovery: Recovery
+    partition: int,
+    ledger: Ledger,
+    store: StateStore,
+    extent: Extent,
+    recovery: Recovery,
+    *,
+    address: str,
+    rebuilt: int = -1,
 ) -> None:
+    """Restore the store up to the end of ``extent``. ``rebuilt``: no entry before it is needed."""
     position = store.position()
     if position is not None and not extent.begin <= position <= extent.end:
         logger.warning(
@@ -210,28 +226,54 @@ async def _recover(
         )
         store.wipe()
         position = None
-    start = extent.begin if position is None else position
+    start = max(extent.begin, rebuilt) if position is None else position
     recovery.total = recovery.left = extent.end - start
     if start >= extent.end:
         return
-    known = None if position is None else store.get(CHECKPOINT_KEY)
+    try:
+        if await _restore(ledger, store, start, extent, recovery, anew=position is None):
+            return
+    except UnreadableEntriesError as exc:
+        rebuilt = await ledger.rebuilt(extent.end)
+        if rebuilt <= exc.offset:
+            raise _unreadable(partition, exc, address) from exc
+        logger.warning(
+            "entries before a rebuild of the changelog cannot be read: store is read again from the rebuild",
+            extra={"partition": partition, "position": exc.offset, "rebuilt": rebuilt, "error": str(exc)},
+        )
+    else:
+        logger.warning(
+            "changelog was rebuilt: store is read again from the beginning",
+            extra={"partition": partition, "position": position},
+        )
+    store.wipe()
+    await _recover(partition, ledger, store, extent, recovery, address=address, rebuilt=rebuilt)
+
+
+async def _restore(
+    ledger: Ledger, store: StateStore, start: int, extent: Extent, recovery: Recovery, *, anew: bool
+) -> bool:
+    """Restore the store from ``start`` on. False: it is of before a rebuild; not if it is read ``anew``."""
+    known = None if anew else store.get(CHECKPOINT_KEY)
     async with aclosing(ledger.changelog(start, extent.end)) as pieces:
         async for entries, after in pieces:
             mark = entries.get(CHECKPOINT_KEY)
-            if position is not None and mark is not None and not same_writing(mark, known):
-                break  # checked before it is written: after a crash here, the same check finds it again
+            if not anew and mark is not None and not same_writing(mark, known):
+                # Checked before it is written: after a crash here, the same check finds it again.
+                return False
             await store.restore(entries, position=after)
             recovery.left = max(extent.end - after, 0)
             failpoint("takeover.recovering")
-        else:
-            await store.end_restore()
-            return
-    logger.warning(
-        "changelog was rebuilt: store is read again from the beginning",
-        extra={"partition": partition, "position": position},
-    )
-    store.wipe()
-    await _recover(partition, ledger, store, extent, recovery)
+    await store.end_restore()
+    return True
+
+
+def _unreadable(partition: int, error: UnreadableEntriesError, address: str) -> Exception:
+    """The error of a take-over that needs entries which cannot be read."""
+    place, rebuild = f"partition {partition}", advice.rebuild(address)
+    if error.lasting:
+        return TakeOverError(f"{place}: {error}; {rebuild}")
+    return LogError(f"{place}: {error}; if no replica has it and it stays so, {rebuild}")
 
 
 async def _mark(

@@ -16,7 +16,7 @@ from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
-from triggerstream.engine.partitioned.ports import Ledger, StateStore
+from triggerstream.engine.partitioned.ports import Extent, Ledger, StateStore, UnreadableEntriesError
 from triggerstream.engine.partitioned.versions import read_history
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.wire.marks import CHECKPOINT_KEY, RESERVED, Identity, check_identity, decode_checkpoint
@@ -146,12 +146,22 @@ class ChangelogSnapshot:
             log_end = extent.log_end
             begin = max(position, extent.begin)
             if begin < extent.end:
-                async with aclosing(self.ledger.changelog(begin, extent.end)) as pieces:
-                    async for entries, after in pieces:
-                        store.write(entries, position=after)
-                        on_read(after - extent.begin, extent.end - extent.begin)
+                await self._copy(store, begin, extent, on_read)
             position = extent.end
         return log_end
+
+    async def _copy(self, store: StateStore, begin: int, extent: Extent, on_read: OnRead) -> None:
+        try:
+            async with aclosing(self.ledger.changelog(begin, extent.end)) as pieces:
+                async for entries, after in pieces:
+                    store.write(entries, position=after)
+                    on_read(after - extent.begin, extent.end - extent.begin)
+        except UnreadableEntriesError as exc:
+            rebuilt = await self.ledger.rebuilt(extent.end)
+            if rebuilt <= exc.offset:
+                raise LogError(f"{exc}; {advice.rebuild(self.decoder.address)}") from exc
+            store.wipe()
+            await self._copy(store, rebuilt, extent, on_read)
 
     async def pages(self) -> AsyncGenerator[SnapshotPage]:
         store = self._store

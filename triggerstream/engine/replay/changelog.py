@@ -17,7 +17,7 @@ from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.partitioned.claims import Claims, FormerOwner
-from triggerstream.engine.partitioned.ports import Commit, Ledger
+from triggerstream.engine.partitioned.ports import Commit, Extent, Ledger, UnreadableEntriesError
 from triggerstream.engine.partitioned.takeover import is_committed
 from triggerstream.engine.partitioned.versions import StoredHistory, history_entries, history_texts
 from triggerstream.engine.replay.archive import RecordReader
@@ -108,11 +108,7 @@ class ChangelogArchive:
         """The stored data at the current end of the changelog."""
         extent = await self.ledger.extent()
         self._end = extent.end
-        entries: dict[bytes, bytes | None] = {}
-        if extent.begin < extent.end:
-            async with aclosing(self.ledger.changelog(extent.begin, extent.end)) as pieces:
-                async for found, _ in pieces:
-                    entries.update(found)
+        entries, lost = await self._entries(extent)
         mark, why = self._mark(entries.get(CHECKPOINT_KEY))
         states = {
             key: value for key, value in entries.items() if value is not None and not key.startswith(RESERVED)
@@ -128,13 +124,14 @@ class ChangelogArchive:
             self._scanned = -1
             return Kept(
                 offset=None,
-                why=why or "its changelog has no checkpoint",
+                why=why or lost or "its changelog has no checkpoint",
                 group=None if why is not None else await self.ledger.committed(),
                 partitions=None if mark is None else mark.identity.partitions,
                 log_begin=extent.log_begin,
                 log_end=extent.log_end,
                 states=states,
                 retired=retired,
+                lost=lost,
             )
         self._scanned = mark.scanned
         return Kept(
@@ -147,7 +144,30 @@ class ChangelogArchive:
             configurations=_texts(entries),
             scanned=mark.scanned,
             fold=mark.fold,
+            lost=lost,
         )
+
+    async def _entries(self, extent: Extent) -> tuple[dict[bytes, bytes | None], str | None]:
+        """The entries by key, and why some that no rebuild has replaced cannot be read, if that is so.
+
+        They may have had a newer checkpoint than those before them: only one that follows counts.
+        """
+        begin, entries, lost = extent.begin, dict[bytes, bytes | None](), None
+        while begin < extent.end:
+            try:
+                async with aclosing(self.ledger.changelog(begin, extent.end)) as pieces:
+                    async for found, _ in pieces:
+                        entries.update(found)
+                break
+            except UnreadableEntriesError as exc:
+                rebuilt = await self.ledger.rebuilt(extent.end)
+                if rebuilt > exc.offset:
+                    entries, lost, begin = {}, None, rebuilt
+                    continue
+                entries.pop(CHECKPOINT_KEY, None)
+                lost = lost or str(exc)
+                begin = extent.end if exc.last is None else exc.last + 1
+        return entries, lost
 
     def _mark(self, value: bytes | None) -> tuple[CheckpointMark | None, str | None]:
         """The checkpoint, if there is one, and the reason if it does not belong to this log."""

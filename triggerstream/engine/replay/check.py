@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from triggerstream.core import tasks
+from triggerstream.core import advice, tasks
 from triggerstream.engine.replay.archive import Archive, OnProgress, fold_on, lost_beginning, refold_of
 from triggerstream.engine.replay.losses import NewCommand, new_commands
 from triggerstream.engine.replay.refold import Difference, Kept, Refold, copied_by, differences
@@ -50,6 +50,12 @@ async def check(archive: Archive, on_progress: OnProgress) -> Checked:
     """
     kept = await archive.kept()
     number = archive.number
+    if kept.lost is not None:
+        return Checked(
+            partition=number,
+            offset=kept.offset or 0,
+            refused=f"{kept.lost}; {advice.rebuild(archive.address)}",
+        )
     if kept.offset is None:
         if kept.log_end == kept.log_begin == 0:
             return Checked(partition=number)

@@ -69,6 +69,12 @@ async def find_starts(
                 f"partition {archive.number}: {lost_beginning(kept)}; "
                 f"{advice.rebuild_from_rest(archive.address)}"
             )
+        if kept.log_begin > 0 and kept.lost is not None and not options.agreed:
+            raise UsageError(
+                f"partition {archive.number}: {lost_beginning(kept)}, and {kept.lost}: sessions would be "
+                "lost, or fall behind what was decided for them; "
+                f"{advice.rebuild_all_the_same(archive.address)}"
+            )
         if kept.partitions not in {None, archive.partitions}:
             raise UsageError(
                 f"partition {archive.number}: its checkpoint was made with {kept.partitions} partitions, "

@@ -1,0 +1,131 @@
+"""A batch of the changelog that cannot be read: no state is lost without a word, and a rebuild ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.replaying import set_group_back
+from tests.adapters.faust.workers import Stage, WorkerProcess, read_all, stage
+from tests.support.advised import carry_out
+from tests.support.commands import triggerstream
+from tests.support.kafka.raw import damage
+from tests.support.kafka.server import KafkaServer
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.core import advice
+from triggerstream.core.ids import AppId
+from triggerstream.wire.records import NewRecord
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.faults]
+
+TASKS = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
+SESSIONS = ("early", "spoilt", "late")
+LASTING = {"compression"}
+"""The damage that no other attempt and no other replica cures."""
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", ["compression", "checksum", "format"])
+async def test_a_changelog_that_cannot_be_read_refuses_a_take_over_until_it_is_rebuilt(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, tmp_path: Path, how: str
+) -> None:
+    server = start_kafka()
+    with stage(Connection(bootstrap=server.bootstrap), kafka_app, tmp_path / "stage", partitions=1) as app:
+        await app.prepare(TASKS)
+        worker = app.start("kept")
+        await worker.ready()
+        for session in SESSIONS:  # each in a transaction of its own
+            await fire(app, session, "a")
+            await app.settled()
+        await worker.drained()
+        first, last = damage(server.folder, app.topics.changelog, 0, b"spoilt", how)
+        at = f"kafka://{app.connection.bootstrap}/{app.app}"
+        upto = "" if how == "format" else f" to {last}"
+        says = f"{app.topics.changelog}, partition 0: the record batch at offset {first}{upto} cannot be read"
+
+        # A store of after the batch needs nothing of it.
+        worker = app.start("kept")
+        await worker.ready()
+        await worker.drained()
+
+        worker = app.start("new")
+        if how in LASTING:
+            assert await worker.ended() == 2, worker.text()
+        else:
+            await worker.failed(70)
+            worker.kill()
+        assert says in worker.text(), worker.text()
+        assert advice.rebuild(at) in worker.text(), worker.text()
+        checked = await triggerstream("replay", "--check", "--at", at)
+        assert (checked.status, says in checked.out) == (1, True), checked
+        for words in (("sessions", "show", "spoilt"), ("sessions", "show", "early")):
+            shown = await triggerstream(*words, "--at", at)
+            assert (shown.status != 0, says in shown.err) == (True, True), shown
+        # Doctor reads no states: it looks at the newest checkpoint alone.
+        assert "checkpoints" not in (await triggerstream("doctor", "--at", at)).out
+
+        await carry_out(advice.rebuild(at), worker.text())
+        assert await command_count(app) == 0
+        checked = await triggerstream("replay", "--check", "--at", at)
+        assert checked.status == 0, checked
+        shown = await triggerstream("sessions", "show", "spoilt", "--at", at)
+        assert (shown.status, "t#0" in shown.out) == (0, True), shown
+        # No store, one of before the batch was damaged, and one that was refused.
+        for number, name in enumerate(("newer", "kept", "new")):
+            worker = app.start(name)
+            await worker.ready()
+            await fire(app, SESSIONS[number], "b")
+            await decided(app, worker, number + 1)
+            await worker.drained()
+        checked = await triggerstream("replay", "--check", "--at", at)
+        assert checked.status == 0, checked
+
+
+@pytest.mark.timeout(600)
+async def test_a_checkpoint_that_cannot_be_read_is_found_again_from_the_commands(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, tmp_path: Path
+) -> None:
+    """Else the rebuild would go on at an older one, and decide again what was decided after that."""
+    server = start_kafka()
+    with stage(Connection(bootstrap=server.bootstrap), kafka_app, tmp_path / "stage", partitions=1) as app:
+        await app.prepare(TASKS)
+        worker = app.start("kept")
+        await worker.ready()
+        for session in SESSIONS:
+            await fire(app, session, "a")
+            await app.settled()
+            await fire(app, session, "b")
+            await app.settled()
+        await worker.drained()
+        await set_group_back(app, 3)
+        first, last = damage(server.folder, app.topics.changelog, 0, b"late", "compression", newest=True)
+        at = f"kafka://{app.connection.bootstrap}/{app.app}"
+        says = f"the record batch at offset {first} to {last} cannot be read"
+        asked = await triggerstream("doctor", "--at", at)
+        (line,) = [line for line in asked.out.splitlines() if "checkpoints" in line]
+        assert (asked.status, says in line, advice.rebuild(at) in line) == (1, True, True), asked
+        worker = app.start("new")
+        assert await worker.ended() == 2, worker.text()
+        assert says in worker.text()
+        await carry_out(advice.rebuild(at), worker.text())
+        worker = app.start("new")
+        await worker.ready()
+        await decided(app, worker, len(SESSIONS))
+        checked = await triggerstream("replay", "--check", "--at", at)
+        assert checked.status == 0, checked
+
+
+async def fire(app: Stage, session: str, trigger: str) -> None:
+    await app.append([NewRecord(key=session.encode(), value=b'{"type": "%s"}' % trigger.encode())])
+
+
+async def command_count(app: Stage) -> int:
+    return sum(map(len, (await read_all(app.connection, app.topics.commands, app.partitions)).values()))
+
+
+async def decided(app: Stage, worker: WorkerProcess, count: int) -> None:
+    """Wait until so many commands are there, and everything is folded."""
+    await app.settled()
+    assert await command_count(app) == count, worker.text()
