@@ -69,8 +69,13 @@ class TakeOver(Service):
         return cast("RecoveryHost", self.app)
 
     def on_partitions_revoked(self, revoked: set[TP]) -> None:  # noqa: ARG002 - Faust's signature
-        """Give up a take-over in progress, and close its store and ledger before partitions are returned."""
+        """Give up a take-over in progress, and close its store and ledger before partitions are returned.
+
+        None begins before the next assignment: it would open what is being closed, for an assignment that is
+        over.
+        """
         self._round += 1
+        self._assigned.clear()
         if self._opening is not None:
             self._opening.cancel()
 
@@ -105,8 +110,9 @@ class TakeOver(Service):
         while not self.should_stop:
             if await self.wait_for_stopped(self._assigned):  # type: ignore[arg-type] # an asyncio.Event will do
                 break
-            self._assigned.clear()
-            await self._take_over(self._round)
+            if self._assigned.is_set():  # it may have been taken back before this task went on
+                self._assigned.clear()
+                await self._take_over(self._round)
 
     async def _take_over(self, round_: int) -> None:
         host = self._host
