@@ -25,8 +25,9 @@ from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, decode_checkpoint
 
-_WINDOW = 64
-"""Records read at first: a checkpoint's mark is the last or nearly the last record of its transaction."""
+_WINDOW = 4
+"""Offsets read at first: a checkpoint's mark is the last or nearly the last record of its transaction. To
+read a batch before it that is damaged would take some seconds each time."""
 _WIDER = 16
 
 
