@@ -372,6 +372,44 @@ async def test_the_later_of_two_that_share_a_former_owners_partitions_knows_the_
     assert second.former == {1: [FormerOwner(id=former.ids[0], earlier=frozenset({0}))]}
 
 
+class OneByOneTopic(MemoryOwnersTopic):
+    """An owners topic to which claims are appended one by one: those of others may come between them."""
+
+    async def append(self, claims: Sequence[Claim]) -> int:
+        end = 0
+        for claim in claims:
+            end = await super().append([claim])
+            await asyncio.sleep(0)
+        return end
+
+
+async def test_of_two_with_claims_between_each_other_only_one_waits(cluster: Cluster) -> None:
+    """Each would wait for the other to end what a former owner of both has left open, 10 s long."""
+    former = cluster.process()
+    await former.take(0, 1)
+    cluster.partitions[0].unmarked = 1  # so its claim is not forgotten
+    topic = OneByOneTopic(records=cluster.topic.records, end=cluster.topic.end)
+
+    def claims(number: int) -> Claims:
+        return Claims(
+            ids=new_ids(APP, count=2),
+            partitions=frozenset({number}),
+            owners=topic,
+            fencing=MemoryFencing(cluster.partitions),
+            claimant=Claimant(host="here", pid=1),
+            since_us=0,
+        )
+
+    for one in (two := [claims(0), claims(1)]):
+        for id_ in one.ids:
+            cluster.transactions.initialise(id_)
+    first, second = await asyncio.gather(*(one.take() for one in two))
+    order = [id_ for id_, _ in topic.records.values()][1:5]
+    assert order == [two[0].ids[0], two[1].ids[0], two[0].ids[1], two[1].ids[1]]
+    assert first == {0: [FormerOwner(id=former.ids[0])]}
+    assert second == {1: [FormerOwner(id=former.ids[0], earlier=frozenset({0}))]}
+
+
 async def test_who_is_fenced_for_one_partition_is_shut_out_of_all_and_forgotten(cluster: Cluster) -> None:
     former, first, second = (cluster.process() for _ in range(3))
     await former.take(0, 1)

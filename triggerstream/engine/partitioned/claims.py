@@ -35,6 +35,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Protocol
 from uuid import uuid4
 
@@ -55,9 +56,10 @@ owner can be read at once; another partition that its claim names may have an ow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerOwner:
-    """A fenced owner. ``earlier``: its partitions that other owners have claimed before this assignment.
+    """A fenced owner. ``earlier``: its partitions that other owners claimed before this assignment began to.
 
-    Those owners first end lost transactions in ``earlier``: an id can have one transaction at a time.
+    Those owners first end lost transactions in ``earlier``: an id can have one transaction at a time. No two
+    wait for each other.
     """
 
     id: OwnerId
@@ -74,7 +76,7 @@ class OwnersTopic(Protocol):
         """
 
     async def read(self, end: int) -> Mapping[OwnerId, Claim]:
-        """The claims below ``end`` that are not released below it, the newest of each id."""
+        """The claims below ``end`` that are not released below it, in the order of the ids' first claims."""
 
     async def forget(self, ids: Collection[OwnerId]) -> None:
         """Release the claims of ``ids``. It is durable when this returns."""
@@ -145,7 +147,9 @@ class Claims:
         await self._forget_fenced(former)
         failpoint("takeover.forgotten")
         logger.info("former owners fenced", extra={"owners": len(former)})
-        others = [claim for id_, claim in found.items() if id_ not in ids and id_ not in former]
+        # Those before the first own claim: of two assignments with claims between each other's, one waits.
+        before = takewhile(lambda id_: id_ not in ids, found)
+        others = [found[id_] for id_ in before if id_ not in former]
         named = own.union(*(claim.partitions for claim in others if claim.partitions)) - own
         return {
             partition: [
