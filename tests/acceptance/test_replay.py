@@ -122,7 +122,7 @@ async def test_what_was_lost_comes_back_and_the_system_goes_on(app: Stage, *, ke
         for store in await stores(app, "w1"):
             ghost = next(iter(store.page(after=b"\x01", limit=1)))[1]
             store.write({b"ghost": ghost}, position=store.position() or 0)
-            store.close()
+            await store.close()
     else:
         shutil.rmtree(app.directory("w1"))
     refused = app.start("w2")
@@ -140,7 +140,7 @@ async def test_what_was_lost_comes_back_and_the_system_goes_on(app: Stage, *, ke
     await go_on(app, app.start("w1"), before)
     for store in await stores(app, "w1"):
         assert store.get(b"ghost") is None
-        store.close()
+        await store.close()
     assert (await replay(app, "--check")).status == 0
 
 

@@ -46,11 +46,11 @@ async def test_a_database_and_all_beside_it(tmp_path: Path) -> None:
     await log.close()
 
 
-def test_a_store_of_a_worker(tmp_path: Path) -> None:
+async def test_a_store_of_a_worker(tmp_path: Path) -> None:
     folder = tmp_path / "worker"
     make_private_directory(folder)
     store = RocksStore(folder / "0", changelog="c", memory=SharedRocksMemory())
-    store.close()
+    await store.close()
     assert modes(folder) == {"worker": 0o700, "0": 0o700}
 
 

@@ -187,7 +187,7 @@ calls = st.lists(
 
 @few
 @given(calls)
-def test_a_state_store_in_memory_answers_as_one_in_rocksdb(calls: list[tuple[object, ...]]) -> None:
+async def test_a_state_store_in_memory_answers_as_one_in_rocksdb(calls: list[tuple[object, ...]]) -> None:
     files = MemoryStateFiles()
     with TemporaryDirectory() as directory:
 
@@ -201,7 +201,7 @@ def test_a_state_store_in_memory_answers_as_one_in_rocksdb(calls: list[tuple[obj
         for name, *arguments in calls:
             if name == "reopen":
                 for store in stores:
-                    store.close()
+                    await store.close()
                 stores = opened(str(arguments[0]))
             elif name == "write":
                 for store in stores:
@@ -219,7 +219,7 @@ def test_a_state_store_in_memory_answers_as_one_in_rocksdb(calls: list[tuple[obj
             assert [*stores[0].page(after=b"\x01", limit=99)] == [*stores[1].page(after=b"\x01", limit=99)]
             assert stores[0].get(b"a") == stores[1].get(b"a")
         for store in stores:
-            store.close()
+            await store.close()
 
 
 # ---- indexes --------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,7 @@ class Open(Protocol):
 
 
 @pytest.fixture(params=["memory", "rocksdb"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
+async def opened(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
     made: list[StateStore] = []
     files = MemoryStateFiles()
 
@@ -36,7 +36,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
         return store
 
     yield make
-    made[-1].close()
+    await made[-1].close()
 
 
 def test_a_new_store_is_empty_and_has_no_position(opened: Open) -> None:
@@ -46,12 +46,12 @@ def test_a_new_store_is_empty_and_has_no_position(opened: Open) -> None:
     assert [*store.page(after=b"", limit=10)] == []
 
 
-def test_a_store_is_as_it_was_once_it_is_opened_again(opened: Open) -> None:
+async def test_a_store_is_as_it_was_once_it_is_opened_again(opened: Open) -> None:
     store = opened()
     assert store.position() is None
     store.write({b"a": b"1", b"b": b"2", b"c": b"3"}, position=7)
     store.write({b"b": None}, position=9)
-    store.close()
+    await store.close()
     again = opened()
     assert again.position() == 9
     assert again.get(b"b") is None
@@ -67,29 +67,29 @@ async def test_a_restore_is_there_at_once_and_when_the_store_is_opened_again(ope
     await store.restore({}, position=9)
     await store.end_restore()
     store.write({b"d": b"4"}, position=10)
-    store.close()
+    await store.close()
     again = opened()
     assert again.position() == 10
     assert again.page(after=b"\x01", limit=10) == [(b"a", b"1"), (b"c", b"3"), (b"d", b"4")]
     await again.end_restore()
 
 
-def test_a_store_of_another_changelog_is_wiped(opened: Open) -> None:
+async def test_a_store_of_another_changelog_is_wiped(opened: Open) -> None:
     store = opened()
     store.write({b"a": b"1"}, position=7)
-    store.close()
+    await store.close()
     other = opened(changelog="cluster/2")
     assert (other.position(), other.get(b"a")) == (None, None)
     other.write({b"b": b"2"}, position=1)
-    other.close()
+    await other.close()
     assert opened(changelog="cluster/2").position() == 1
 
 
-def test_a_store_that_another_has_open_is_refused(opened: Open) -> None:
+async def test_a_store_that_another_has_open_is_refused(opened: Open) -> None:
     store = opened()
     with pytest.raises(UsageError, match="another process has this store open"):
         opened()
-    store.close()
+    await store.close()
     opened()
 
 
@@ -149,23 +149,23 @@ def test_a_page_sees_what_was_written_meanwhile(opened: Open) -> None:
     assert [*store.page(after=b"a", limit=9)] == [(b"b", b"2")]
 
 
-def test_a_wiped_store_is_a_new_one(opened: Open) -> None:
+async def test_a_wiped_store_is_a_new_one(opened: Open) -> None:
     store = opened()
     store.write({b"a": b"1", RESERVED + b"m": b"2"}, position=1)
     store.wipe()
     assert (store.position(), store.get(b"a"), store.get(RESERVED + b"m")) == (None, None, None)
     store.write({b"b": b"2"}, position=4)
-    store.close()
+    await store.close()
     again = opened()
     assert (again.position(), again.get(b"a"), again.get(b"b")) == (4, None, b"2")
 
 
-def test_large_values_and_many_entries_are_kept(opened: Open) -> None:
+async def test_large_values_and_many_entries_are_kept(opened: Open) -> None:
     store = opened()
     large = bytes(range(256)) * 4096 * 4
     store.write({b"large": large}, position=1)
     store.write({b"k%05d" % n: b"%d" % n for n in range(5_000)}, position=2)
-    store.close()
+    await store.close()
     again = opened()
     assert again.get(b"large") == large
     assert [*again.page(after=b"k04998", limit=2)] == [(b"k04999", b"4999"), (b"large", large)]

@@ -81,24 +81,27 @@ class SharedRocksMemory:
         self.buffers = WriteBufferManager(WRITE_BUFFERS_BYTES * 2 // 3, allow_stall=False)
         self.stores: set[RocksStore] = set()
         self._restoring = asyncio.Semaphore(_RESTORING_WRITES)
+        self._making_room = asyncio.Lock()
 
-    def make_room(self) -> None:
-        """If the bound is exceeded, wait until the store with most unwritten data has written it."""
-        if (store := self._store_to_flush()) is not None:
-            store.flush()
+    async def make_room(self) -> None:
+        """If the bound is exceeded, wait until the store with most unwritten data has written it.
+
+        A thread writes it: it may take a second on a busy machine.
+        """
+        if self._is_full():
+            async with self._making_room:
+                stores = list(self.stores)  # threads add stores that they have opened
+                if self._is_full() and stores:
+                    await _run_to_end(max(stores, key=RocksStore.unwritten_bytes).flush)
+
+    def _is_full(self) -> bool:
+        return bool(self.buffers.get_usage() > WRITE_BUFFERS_BYTES)
 
     async def write_in_thread(self, write: Callable[[], None]) -> None:
-        """Call ``write`` in a thread, a few at a time of all stores; then make room, also in a thread."""
+        """Call ``write`` in a thread, a few at a time of all stores; then make room."""
         async with self._restoring:
             await _run_to_end(write)
-            if (store := self._store_to_flush()) is not None:
-                await _run_to_end(store.flush)
-
-    def _store_to_flush(self) -> RocksStore | None:
-        if self.buffers.get_usage() <= WRITE_BUFFERS_BYTES:
-            return None
-        stores = list(self.stores)  # threads add stores that they have opened
-        return max(stores, key=RocksStore.unwritten_bytes)
+            await self.make_room()
 
 
 async def _run_to_end(work: Callable[[], None]) -> None:
@@ -152,7 +155,7 @@ class RocksStore:
             await _run_to_end(lambda: found.append(cls(path, changelog=changelog, memory=memory)))
         except asyncio.CancelledError:
             for store in found:
-                store.close()
+                await store.close()
             raise
         return found[0]
 
@@ -174,7 +177,9 @@ class RocksStore:
         if not self._is_logged:
             self._end_restore()
         self._write(entries, position=position)
-        self._memory.make_room()
+
+    async def make_room(self) -> None:
+        await self._memory.make_room()
 
     async def restore(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
         await self._memory.write_in_thread(partial(self._restore, entries, position=position))
@@ -231,8 +236,12 @@ class RocksStore:
             if self._is_open:
                 self._db.flush()
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Close the store in a thread: it writes what is in memory, and waits for a compaction."""
         self._memory.stores.discard(self)
+        await _run_to_end(self._close)
+
+    def _close(self) -> None:
         with self._flushing:
             self._is_open = False
             self._db.close()
@@ -278,8 +287,8 @@ class TemporaryStore(RocksStore):
             # rocksdict has no class of its own for a disk that is full.
             raise LogError(f"{self._directory.name}: a copy of the states cannot be written: {exc}") from exc
 
-    def close(self) -> None:
-        super().close()
+    def _close(self) -> None:
+        super()._close()
         self._directory.cleanup()
 
 

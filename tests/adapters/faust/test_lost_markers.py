@@ -190,7 +190,7 @@ async def keep(app: Stage, entries: Entries, *, position: int) -> None:
         assert store.position() is not None, "it is a copy of another changelog"
         store.write({key: value for key, value in entries[topic] if key is not None}, position=position)
     finally:
-        store.close()
+        await store.close()
 
 
 async def test_a_committed_transaction_that_is_aborted_with_the_next_one_is_folded_again(

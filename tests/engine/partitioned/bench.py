@@ -156,7 +156,7 @@ class BenchPartition(Partition):
 class BenchStore(MemoryStateStore):
     """A store that the next owner finds open."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stay open."""
 
 

@@ -223,7 +223,7 @@ class NotingStore(BenchStore):
             self.progress.append((self.recovery.total, self.recovery.left))
         super().write(entries, position=position)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.closed = True
 
 

@@ -76,6 +76,9 @@ class MemoryStateStore:
         self._files.entries.clear()
         self._files.position = None
 
-    def close(self) -> None:
+    async def make_room(self) -> None:
+        """Do nothing: its memory has no bound."""
+
+    async def close(self) -> None:
         """Leave the files to the next store."""
         self._files.is_open = False

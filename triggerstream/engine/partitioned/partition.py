@@ -506,5 +506,5 @@ class Partition:
                 extra={"partition": self.number, "error": str(exc)},
             )
         if self._committer is not None:
-            self._states.close()
+            await self._states.close()
         self.phase = PartitionPhase.CLOSED

@@ -154,7 +154,7 @@ class Ledger(Protocol):
 class StateStore(Protocol):
     """Local copy of the changelog by key, with the position up to which it is complete.
 
-    Its methods block, except ``restore`` and ``end_restore``.
+    Its methods block, except those that are awaited.
 
     Opening a store that another process has open raises UsageError. ``position`` is called first, and wipes a
     copy of another changelog.
@@ -167,7 +167,13 @@ class StateStore(Protocol):
         """The value under ``key``."""
 
     def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
-        """Write ``entries`` and ``position``, all or nothing. An entry without a value deletes its key."""
+        """Write ``entries`` and ``position``, all or nothing. An entry without a value deletes its key.
+
+        ``make_room`` is awaited afterwards, before the next one.
+        """
+
+    async def make_room(self) -> None:
+        """Wait until what was written takes no more memory than the stores of the process may take."""
 
     async def restore(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
         """Write as ``write`` does, but from the changelog and without blocking the event loop.
@@ -185,8 +191,8 @@ class StateStore(Protocol):
     def wipe(self) -> None:
         """Delete everything, including the position."""
 
-    def close(self) -> None:
-        """Close the store."""
+    async def close(self) -> None:
+        """Close the store. When it returns or is cancelled, another one may open it."""
 
 
 class Appender(Protocol):

@@ -22,6 +22,7 @@ class PartitionStates:
         """The durable value of a key."""
         self.page = store.page
         """Durable entries in the order of keys."""
+        self.make_room = store.make_room
         self.close = store.close
 
     def load(self, session: SessionId) -> bytes | None:

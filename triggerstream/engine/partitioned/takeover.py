@@ -110,7 +110,7 @@ async def take_over(
         mark = await _mark(partition, ledger, store, extent, identity, address=address)
         history, rules = _history(partition, app, store, configurations, address=address)
     except BaseException:
-        store.close()
+        await store.close()
         raise
     return TakenOver(store=store, mark=mark, rules=rules, history=history)
 

@@ -80,6 +80,7 @@ class CheckpointWriter:
         if with_group_offset:
             self._note_group_offset(offset)
         self.states.write(entries, {**marks, **retired}, position=position)
+        await self.states.make_room()
         if history:
             self.configurations.unload_past(rules)
         failpoint("checkpoint.stored")
@@ -104,6 +105,7 @@ class CheckpointWriter:
             Commit(decided=(), states={}, dead_letters=(), marks=marks, offset=None)
         )
         self.states.write({}, marks, position=position)
+        await self.states.make_room()
         self.configurations.unload_past(rules)
 
     def _encoded_mark(self, offset: int, rules: Rules) -> bytes:

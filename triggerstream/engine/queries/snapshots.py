@@ -155,6 +155,7 @@ class ChangelogSnapshot:
             async with aclosing(self.ledger.changelog(begin, extent.end)) as pieces:
                 async for entries, after in pieces:
                     store.write(entries, position=after)
+                    await store.make_room()
                     on_read(after - extent.begin, extent.end - extent.begin)
         except UnreadableEntriesError as exc:
             rebuilt = await self.ledger.rebuilt(extent.end)
@@ -175,5 +176,5 @@ class ChangelogSnapshot:
     async def close(self) -> None:
         store, self._store = self._store, None
         if store is not None:
-            store.close()
+            await store.close()
         await self.ledger.close()
