@@ -129,11 +129,15 @@ class WorkerProcess:
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal: one that stops it or lets it go on to the process that works."""
+        if not self.running():
+            return  # another process may have its id by now
         with suppress(ProcessLookupError):
             os.kill(self.at_work() if number in _FOR_WORK else self._process.pid, number)
 
     def kill(self) -> None:
         """``kill -9`` of the supervisor, which takes the process that works along."""
+        if not self.running():
+            return
         working = self.at_work()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -142,6 +146,8 @@ class WorkerProcess:
 
     def kill_at_work(self) -> None:
         """``kill -9`` of the process that works; the supervisor ends by the same signal."""
+        if not self.running():
+            return
         with suppress(ProcessLookupError):
             os.kill(self.at_work(), signal.SIGKILL)
         self._process.wait()

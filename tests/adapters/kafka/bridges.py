@@ -105,9 +105,10 @@ class BridgeProcess:
 
     def kill(self) -> None:
         """``kill -9`` of the supervisor, which takes the process that works along."""
+        if self._process.poll() is not None:
+            return  # other processes may have the ids by now
         working = self.at_work()
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         wait_until(lambda: not lives(working), within_s=START_S)
 
