@@ -117,6 +117,43 @@ async def test_a_checkpoint_that_cannot_be_read_is_found_again_from_the_commands
         assert checked.status == 0, checked
 
 
+@pytest.mark.timeout(600)
+async def test_claims_that_cannot_be_read_end_each_take_over_until_their_topic_is_made_again(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, tmp_path: Path
+) -> None:
+    server = start_kafka()
+    with stage(Connection(bootstrap=server.bootstrap), kafka_app, tmp_path / "stage", partitions=1) as app:
+        await app.prepare(TASKS)
+        worker = app.start("kept")
+        await worker.ready()
+        for session in ("s", "done"):
+            await fire(app, session, "a")
+        await fire(app, "done", "b")
+        await app.settled()
+        await worker.drained()
+        at = f"kafka://{app.connection.bootstrap}/{app.app}"
+        first, last = damage(server.folder, app.topics.owners, 0, b"-w-", "compression")
+        worker = app.start("kept")
+        await worker.failed(70)
+        worker.kill()
+        says = (
+            f"{app.topics.owners}, partition 0: the record batch at offset {first} to {last} cannot be read"
+        )
+        assert says in worker.text()
+        await app.delete(app.topics.owners)
+        await carry_out(advice.create_topics(at), worker.text())
+        worker = app.start("kept")
+        assert await worker.ended() == 2, worker.text()
+        asked = await carry_out(advice.rebuild(at), worker.text(), status=2)
+        await carry_out(advice.rebuild_from_offset(at, commands=1), asked.err)
+        worker = app.start("kept")
+        await worker.ready()
+        await fire(app, "s", "b")
+        await decided(app, worker, 2)
+        await worker.drained()
+        await app.exact()
+
+
 async def fire(app: Stage, session: str, trigger: str) -> None:
     await app.append([NewRecord(key=session.encode(), value=b'{"type": "%s"}' % trigger.encode())])
 
