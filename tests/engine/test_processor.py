@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from sys import getrefcount
 
 import pytest
 from hypothesis import given
@@ -1042,8 +1043,19 @@ def test_state_of_a_large_batch_is_cached_when_it_is_encoded_for_the_second_time
     assert processor.recall(session, once) is not first
     assert processor.recall(session, once) == first
     twice = processor.encode(session, second, large_batch=True)
-    assert processor.recall(session, twice) is second
     assert processor.peek(session, twice) is second
+    assert processor.recall(session, twice) is second
+
+
+def test_a_state_that_is_recalled_is_held_by_its_batch_alone_and_its_successor_is_cached() -> None:
+    processor, session = Processor(app=APP), SessionId("s")
+    first, second = SessionState(offset=1), SessionState(offset=2)
+    stored = processor.encode(session, first)
+    held = getrefcount(first)
+    assert processor.recall(session, stored) is first
+    assert getrefcount(first) == held - 1
+    assert processor.peek(session, stored) == first, "it can be read meanwhile"
+    assert processor.recall(session, processor.encode(session, second, large_batch=True)) is second
 
 
 @pytest.mark.parametrize(("sessions", "remembered"), [(64, 64), (65, 0)])

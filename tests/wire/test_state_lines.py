@@ -11,8 +11,8 @@ import pytest
 from tests.core.story import Story
 from triggerstream.core import lazy
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.ids import TaskName, TriggerName
-from triggerstream.core.lazy import locate
+from triggerstream.core.ids import JsonObject, TaskName, TriggerName
+from triggerstream.core.lazy import locate, split_lines
 from triggerstream.core.state import SessionState
 from triggerstream.wire import blocks, changed_lines, state
 
@@ -69,15 +69,44 @@ def test_the_line_of_an_instance_that_an_outcome_changes_is_searched_once(
     story.state = state.decode_lazily(state.encode(story.state))
     searched: list[bytes] = []
 
-    def note(pieces: Sequence[bytes], begin: bytes) -> tuple[int, int, int] | None:
+    def note(pieces: Sequence[bytes], begin: bytes, near: float) -> tuple[int, int, int] | None:
         searched.append(begin)
-        return locate(pieces, begin)
+        return locate(pieces, begin, near)
 
     monkeypatch.setattr(lazy, "locate", note)
-    monkeypatch.setattr(changed_lines, "locate", note)
     story.finished("t#7")
     state.encode(story.state)
     assert searched == [b'{"number":7,']
+
+
+@pytest.mark.parametrize("is_ambiguous", [False, True])
+def test_no_lines_are_split_to_retire_an_instance(
+    monkeypatch: pytest.MonkeyPatch, *, is_ambiguous: bool
+) -> None:
+    """Unless the data of another event looks like the event that is searched."""
+    split: list[int] = []
+
+    def note(pieces: Sequence[bytes], count: int) -> list[bytes]:
+        split.append(count)
+        return split_lines(pieces, count)
+
+    monkeypatch.setattr(lazy, "split_lines", note)
+    monkeypatch.setattr(changed_lines, "split_lines", note)
+    plain, lazily = (Story({"t": {"after": [], "andEvery": "a", "run": "r"}}) for _ in range(2))
+    for story in (plain, lazily):
+        for n in range(40):
+            decoy: JsonObject = {"data": {}, "offset": n + 1, "time": 0} if is_ambiguous else {}
+            story.fire("a", {"n": n, "decoy": decoy})
+    for n in range(20):
+        assert lazily.state is not None
+        lazily.state = state.decode_lazily(state.encode(lazily.state))
+        for story in (plain, lazily):
+            story.finished(f"t#{30 - n}")
+    assert bool(split) is is_ambiguous
+    assert plain.state is not None
+    assert lazily.state is not None
+    assert state.encode(lazily.state) == state.encode(plain.state)
+    assert state.decode(state.encode(plain.state)) == state.decode(state.encode(lazily.state))
 
 
 def test_few_are_in_the_head() -> None:

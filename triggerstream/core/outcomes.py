@@ -65,6 +65,28 @@ def is_of_an_older_attempt(outcome: Outcome, instance: Instance) -> bool:
             assert_never(never)
 
 
+def why_not_taken(outcome: Outcome, instance: Instance) -> Refused | None:
+    """Why an outcome of a decided instance does not change it, and does not settle its command (R6.3)."""
+    if is_of_an_older_attempt(outcome, instance):
+        says = (
+            f"{outcome.instance} was sent again: attempt {instance.attempt} is still to be run, and this "
+            "is of an earlier one"
+        )
+        return Refused(Why.OTHER_ATTEMPT, says)
+    is_running = instance.status is Status.RUNNING
+    if is_running and isinstance(outcome, Revoked):
+        says = f"{outcome.instance} is running now: only a scheduled one expires"
+        return Refused(Why.WRONG_STATUS, says)
+    if not is_running and isinstance(outcome, Retried):
+        says = f"{outcome.instance} is {instance.status}: only a running one can be retried"
+        return Refused(Why.WRONG_STATUS, says)
+    return None
+
+
+def _of_other_command(outcome: Outcome) -> Refused:
+    return Refused(Why.OTHER_COMMAND, f"command {outcome.command} is not that of {outcome.instance}")
+
+
 class ApplyingOutcomes(Deciding):
     """A draft whose instances are changed by outcomes: started, finished, retried, failed."""
 
@@ -74,37 +96,28 @@ class ApplyingOutcomes(Deciding):
         """Refuse an outcome, or change its instance (R6.1 to R6.4)."""
         self.settled += settled_by(outcome)
         found = self._find(outcome.instance)
-        if isinstance(found, Refused) and found.why is not Why.OVER:
-            return self._refuse(found)
-        named = split_instance_id(outcome.instance)
-        if named is None or outcome.command != self._command_id(*named):
-            return self._refuse(
-                Refused(Why.OTHER_COMMAND, f"command {outcome.command} is not that of {outcome.instance}")
-            )
-        if isinstance(found, Refused):
+        if not isinstance(found, tuple):
+            named = split_instance_id(outcome.instance) if found.why is Why.OVER else None
+            if named is not None and outcome.command != self._command_id(*named):
+                found = _of_other_command(outcome)
             return self._refuse(found)
         task, instance = found
+        if outcome.command != self._command_id(task, instance.number):
+            return self._refuse(_of_other_command(outcome))
         if instance.status not in DECIDED:
             return self._record_late_outcome(task, instance, outcome)
-        if is_of_an_older_attempt(outcome, instance):
+        refused = None if type(outcome) is Finished else why_not_taken(outcome, instance)
+        if refused is not None:
             self.settled.clear()
-            says = (
-                f"{outcome.instance} was sent again: attempt {instance.attempt} is still to be run, and this "
-                "is of an earlier one"
-            )
-            return self._refuse(Refused(Why.OTHER_ATTEMPT, says))
-        if instance.status is Status.RUNNING and isinstance(outcome, Revoked):
-            self.settled.clear()
-            says = f"{outcome.instance} is running now: only a scheduled one expires"
-            return self._refuse(Refused(Why.WRONG_STATUS, says))
-        if instance.status is not Status.RUNNING and isinstance(outcome, Retried):
-            self.settled.clear()
-            says = f"{outcome.instance} is {instance.status}: only a running one can be retried"
-            return self._refuse(Refused(Why.WRONG_STATUS, says))
+            return self._refuse(refused)
         instance = self._edit(task, instance)
         if outcome.metadata is not None:
             self._take_metadata(outcome, instance)
         match outcome:
+            case Finished():
+                instance.result = outcome.result
+                self._resolve(task, instance, Status.FINISHED)
+                self._cascade(task, outcome.command, outcome.result)
             case Started() if instance.started_us is not None:
                 # The worker was lost and another one runs the same attempt: no new entry in the timeline.
                 instance.changed_us = self.state.clock_us
@@ -112,10 +125,6 @@ class ApplyingOutcomes(Deciding):
             case Started():
                 instance.status = Status.RUNNING
                 instance.started_us = instance.changed_us = self.state.clock_us
-            case Finished():
-                instance.result = outcome.result
-                self._resolve(task, instance, Status.FINISHED)
-                self._cascade(task, outcome.command, outcome.result)
             case Failed():
                 self._failed(task, instance, outcome)
             case Skipped():
@@ -164,7 +173,8 @@ class ApplyingOutcomes(Deciding):
             result = {}
         elif not isinstance(result, dict):
             result = {"result": result}
-        self.follows = Follows(trigger=TriggerName(task), data=result, command=command)
+        trigger: TriggerName = task  # type: ignore[assignment]  # the task's name is the trigger's
+        self.follows = Follows(trigger=trigger, data=result, command=command)
 
     def _failed(self, name: TaskName, instance: Instance, outcome: Failed) -> None:
         """Retry a failed instance, or leave it failed (R6.5)."""

@@ -105,10 +105,14 @@ class Processor:
         """Encode a session's state, and cache it; in a ``large_batch``, only from the second time on."""
         known, stored = state.pack_and_encode(known)
         was_encoded = self._forget(session)
-        if len(stored) <= self._most_bytes:
+        length = len(stored)
+        if length <= self._most_bytes:
             remembered = self._encoded
-            remembered[session] = _ENCODED_ONCE if large_batch and not was_encoded else (stored, known)
-            self._encoded_bytes += len(remembered[session][0])
+            if large_batch and not was_encoded:
+                remembered[session] = _ENCODED_ONCE
+            else:
+                remembered[session] = stored, known
+                self._encoded_bytes += length
             while len(remembered) > self._most_states or self._encoded_bytes > self._most_bytes:
                 self._forget(next(iter(remembered)))
         return stored
@@ -118,8 +122,13 @@ class Processor:
 
         States are never modified, so they can be shared.
         """
-        known = self._remembered(session, stored)
-        return self.decoder.read_lazily(session, stored) if known is None else known
+        remembered = self._encoded.get(session)
+        if remembered is None or remembered[0] != stored or remembered[1] is None:
+            return self.decoder.read_lazily(session, stored)
+        # The next one takes its place when it is encoded. Until then, its memory serves for other objects.
+        self._encoded[session] = _ENCODED_ONCE
+        self._encoded_bytes -= len(stored)
+        return remembered[1]
 
     def peek(self, session: SessionId, stored: bytes) -> SessionState:
         """As ``recall``, but an unreadable state is not an error of this partition.
@@ -259,11 +268,14 @@ class _Batch:
         )
 
     def _stored(self, session: SessionId, known: SessionState) -> Stored:
-        known = with_exact_due(self.rules, known)
+        rules = self.rules
+        if known.due_us is not None:
+            known = with_exact_due(rules, known)
+        has_met_all = known.config >= rules.current.offset
         return Stored(
             state=self.processor.encode(session, known, large_batch=len(self.sessions) > _LARGE_BATCH),
-            due_us=next_due(self.rules, known),
-            config=_met(self.rules, known),
+            due_us=known.due_us if has_met_all else next_due(rules, known),
+            config=_met(rules, known),
         )
 
     def _configure(self, record: Record, event: ConfigApplied) -> None:
@@ -333,7 +345,8 @@ class _Batch:
             self.unused += 1
         if decided:
             self.decided += decided
-            self.made += sum(len(item.value) for item in decided)
+            for item in decided:
+                self.made += len(item.value)
         if folded.retired:
             entries = session.entries
             self.made += sum(len(entries[one.task, one.instance.number] or b"") for one in folded.retired)

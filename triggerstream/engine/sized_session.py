@@ -123,9 +123,11 @@ class SizedSession:
         held = bounds.state_bytes - self.room
         commands_bytes = 0
         if decided:
-            commands_bytes = sum(len(item.value) for item in decided)
-            if max(len(item.value) for item in decided) > bounds.command_bytes:
-                return False
+            for item in decided:
+                size = len(item.value)
+                if size > bounds.command_bytes:
+                    return False
+                commands_bytes += size
             if len(decided) > 1 and commands_bytes > bounds.decided_bytes:
                 return False
         if self.state is not None and folded.state.timeouts != self.state.timeouts:

@@ -7,7 +7,7 @@ instance or event is a line of JSON, which is decoded when it is looked at. Few 
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from operator import lt
 from typing import Any, TypeAlias, TypeVar
@@ -21,7 +21,7 @@ from triggerstream.core.by_place import CapturedByPlace
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Holding, Ref, place_of
 from triggerstream.core.ids import LeafName
-from triggerstream.core.lazy import Block
+from triggerstream.core.lazy import Block, find_near
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
@@ -123,21 +123,34 @@ def decode_arrival(line: bytes, ref: Ref) -> Arrival:
     return arrival
 
 
-class _Arrivals(EventBlock[K]):
+class _Arrivals(EventBlock[Ref]):
+    """Earlier events of one trigger. The keys are their refs."""
+
     __slots__ = ()
 
     def __init__(
         self,
-        keys: list[K],
         refs: list[Ref],
         *,
         pieces: tuple[bytes, ...] = (),
         lines: list[bytes] | None = None,
     ) -> None:
-        super().__init__(keys, pieces=pieces, lines=lines)
+        super().__init__(refs, pieces=pieces, lines=lines)
         self._refs = refs
 
-    def decode(self, _: K, line: bytes, at: int) -> Arrival:
+    def find_line(self, pieces: Sequence[bytes], ref: Ref, at: int) -> tuple[int, int, int] | None:
+        wanted = b',"offset":%d,"time":' % ref
+        near = at / max(1, self.length) if len(pieces) == 1 else 0
+        for number, piece in enumerate(pieces):
+            found = find_near(piece, wanted, near)
+            if found >= 0:
+                start, end = piece.rfind(b"\n", 0, found) + 1, piece.find(b"\n", found) + 1
+                # The data of an event may have such fields, too. Then the lines are split.
+                is_of_ref = decode_line(_arrival_decoder, piece[start:end]).offset == ref
+                return (number, start, end) if is_of_ref else None
+        return None
+
+    def decode(self, _: Ref, line: bytes, at: int) -> Arrival:
         return decode_arrival(line, self.refs[at])
 
 
@@ -311,38 +324,31 @@ def pack_kept(kept: EarlierEvents) -> EarlierEvents:
         return _new_events(sorted(kept, key=None if min(kept) >= 0 else place_of), kept)
     if len(kept) <= MOST_INLINE:
         return dict(kept.items())
-    return _pack_events(kept, lambda keys, ref: bisect(keys, place_of(ref), key=place_of))
+    return _pack_events(kept)
 
 
-def _new_events(keys: list[K], events: dict[K, Arrival]) -> LazyEvents[K]:
-    """Events in one block, in the order of ``keys``."""
-    arrivals = [events[key] for key in keys]
-    refs = [arrival.offset for arrival in arrivals]
-    return LazyEvents((_Arrivals(keys, refs, pieces=(encode_lines(arrivals),)),))
+def _new_events(refs: list[Ref], events: dict[Ref, Arrival]) -> LazyEvents[Ref]:
+    """Events in one block, in the order of ``refs``."""
+    return LazyEvents((_Arrivals(refs, pieces=(encode_lines([events[ref] for ref in refs]),)),))
 
 
-def _pack_events(events: LazyEvents[K], place: Callable[[list[K], K], int]) -> LazyEvents[K]:
-    """Events in one block, in which ``place`` gives the index of a new key among the others."""
+def _pack_events(events: LazyEvents[Ref]) -> LazyEvents[Ref]:
+    """Earlier events in one block, in log order."""
     if not events.changed and not events.gone:
         return events
     (block,) = events.blocks
     # A key that was deleted and came again keeps its place.
-    lines, refs = ChangedLines(block), [*block.refs]
-    for key in events.gone - events.changed.keys():
-        at = lines.keys.index(key)
-        lines.remove(at)
-        del refs[at]
+    lines = ChangedLines(block)
+    for ref in events.gone - events.changed.keys():
+        lines.remove(lines.keys.index(ref))
     known = lines.keys if len(events.changed) < MANY else set(lines.keys)
-    for key, arrival in events.changed.items():
+    for ref, arrival in events.changed.items():
         line = encode_value(arrival)
-        if key in known:
-            at = lines.keys.index(key)
-            lines.split()[at], refs[at] = line, arrival.offset
+        if ref in known:
+            lines.split()[lines.keys.index(ref)] = line
         else:
-            at = place(lines.keys, key)
-            lines.insert(at, key, line)
-            refs.insert(at, arrival.offset)
-    return LazyEvents((_Arrivals(lines.keys, refs, pieces=tuple(lines.pieces), lines=lines.lines),))
+            lines.insert(bisect(lines.keys, place_of(ref), key=place_of), ref, line)
+    return LazyEvents((_Arrivals(lines.keys, pieces=tuple(lines.pieces), lines=lines.lines),))
 
 
 def _length(block: Block[Any, Any]) -> int:
@@ -377,7 +383,7 @@ def columns_of_instances(instances: Instances) -> list[InstanceColumns]:
 def read_kept(refs: set[Ref], lines: bytes) -> LazyEvents[Ref]:
     """The earlier events of a trigger, which are those at ``refs``."""
     in_order = sorted(refs, key=None if min(refs, default=0) >= 0 else place_of)
-    return LazyEvents((_Arrivals(in_order, in_order, pieces=(lines,)),))
+    return LazyEvents((_Arrivals(in_order, pieces=(lines,)),))
 
 
 def read_instances(columns: InstanceColumns, lines: Lines, place: str) -> InstanceBlock:

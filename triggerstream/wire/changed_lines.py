@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
-from triggerstream.core.lazy import Block, locate, split_lines
+from triggerstream.core.lazy import Block, split_lines
 
 _MOST_PIECES = 64
 """Pieces of a block's lines before they are joined: with each event, a state in memory may add one."""
@@ -69,9 +69,9 @@ class ChangedLines(Generic[K]):
         if self.lines is not None or self._changes > MANY:
             return None
         if self._changes == 1 and len(self.pieces) == len(self._block.pieces):
-            return self._block.locate(self.keys[at])  # those of the block, which has mostly decoded it
-        begin = self._block.begin(self.keys[at])
-        return None if begin is None else locate(self.pieces, begin)
+            # Those of the block, which has mostly decoded it.
+            return self._block.locate(self.keys[at], at)
+        return self._block.find_line(self.pieces, self.keys[at], at)
 
     def split(self) -> list[bytes]:
         """The lines, one by one."""

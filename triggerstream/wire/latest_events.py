@@ -105,6 +105,9 @@ class _Latest(LatestBlock):
     def __contains__(self, key: object) -> bool:
         return self.place(key) is not None  # type: ignore[arg-type]  # nothing else is equal to a name
 
+    def locate(self, key: TriggerName, at: int) -> None:
+        """Nothing: the lines of triggers are not searched."""
+
     def place(self, key: TriggerName) -> int | None:
         found = self._places.get(key, _UNKNOWN)
         return self._look_up(key) if found == _UNKNOWN else found
