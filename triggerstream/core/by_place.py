@@ -139,7 +139,10 @@ class CapturedByPlace(Mapping[LeafName, Holding]):
                 yield name, self.block.refs[at]
 
     def __contains__(self, leaf: object) -> bool:
-        return leaf in self.added or self.place_of(leaf) is not None  # type: ignore[arg-type]  # keys are names
+        if leaf in self.added:
+            return True
+        at = self.block.place(leaf)  # type: ignore[arg-type]  # keys are names
+        return at is not None and is_among(at, self.places)
 
     def __getitem__(self, leaf: LeafName) -> Holding:
         return self.whole()[leaf]

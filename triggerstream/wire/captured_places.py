@@ -20,7 +20,7 @@ class CapturePacker:
 
     ``changed`` are the events that came since, ``appended`` the same with their refs if all are of new
     triggers. ``captured`` lists all that is stored by places, ``origins``
-    the ``origin`` that each had before.
+    the ``origin`` that each had before. ``has_appended``: one of them holds all that is ``appended``.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class CapturePacker:
         self._appended = appended
         self.captured: list[CapturedByPlace] = []
         self.origins: set[object] = set()
+        self.has_appended = False
 
     def packed(self, tasks: dict[TaskName, TaskRecord]) -> dict[TaskName, TaskRecord]:
         """Records with the instances that are in the head in the form in which they are stored."""
@@ -78,6 +79,7 @@ class CapturePacker:
         others, places, added = captured.others, captured.places, captured.added
         first, last = places[-1]
         if [*added.items()] == self._appended and last + 1 == captured.block.length:
+            self.has_appended = True
             places = (*places[:-1], (first, self._block.length - 1))
             return CapturedByPlace(self._block, places, others)
         leaf: LeafName

@@ -217,12 +217,14 @@ def _marked(marked: Marked, packer: CapturePacker, changed: Mapping[TriggerName,
         return frozenset(marked)
     if isinstance(marked, frozenset):
         names = new = marked
+    elif not packer.origins.issuperset(map(_origin_of, marked.captured)):
+        # An instance may be a line now, or name what it captured: what it marked would be lost.
+        names = new = frozenset(marked)
+    elif packer.has_appended:
+        return MarkedTriggers(marked.names.difference(changed), tuple(captured))
     else:
         names = marked.names
         new = names.intersection(changed)
-        # An instance may be a line now, or name what it captured: what it marked would be lost.
-        if not packer.origins.issuperset(map(_origin_of, marked.captured)):
-            names = new = frozenset(marked)
     for one in captured:
         names -= {name for name in new if one.holds_by_place(name)}
     return MarkedTriggers(names, tuple(captured))
@@ -257,6 +259,17 @@ def _changed(
 ) -> tuple[LatestBlock, list[tuple[str, Ref]] | None]:
     """A block with the events that came since; and these with their refs if all are of new triggers."""
     names, offsets, pieces, length = block.names, block.offsets, block.pieces, block.length
+    if len(changed) == 1:  # with every event of a session that is not in memory
+        ((name, arrival),) = changed.items()
+        if block.place(name) is None:
+            names = b"%b,%b]" % (names[:-1], _encoder.encode(name))
+            offsets = b"%b,%d]" % (offsets[:-1], arrival.offset)
+            pieces = (*pieces, blocks.encode_value(arrival) + b"\n")
+            if len(pieces) > _MOST_PIECES:
+                pieces = (b"".join(pieces),)
+            digests = block.digests + NO_DIGEST
+            longer = _Latest(names, offsets, digests, pieces, length + 1, places={name: length})
+            return longer, [(name, arrival.offset)]
     added = [name for name in changed if block.place(name) is None]
     appended: list[tuple[str, Ref]] | None = None
     if len(added) < len(changed):

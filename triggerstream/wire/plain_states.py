@@ -1,5 +1,7 @@
 """A faster way to write and to read most states: those with few events and instances, all in the head.
 
+Also a faster way to read a state with many triggers and few instances, whose events are lines.
+
 The code for lines, columns and places costs such a state a fifth more instructions. Any other
 state is left to :mod:`triggerstream.wire.state` and :class:`triggerstream.wire.state_reader.StateReader`,
 which take all states and word the errors. For each state that is taken here, the result is the same; a law
@@ -10,7 +12,9 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
+from triggerstream.core.by_place import CapturedByPlace, DigestsByPlace, MarkedTriggers
 from triggerstream.core.ids import DIGEST_BYTES, LeafName, TaskName, TriggerName
+from triggerstream.core.number_ranges import are_valid
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
@@ -20,9 +24,12 @@ from triggerstream.core.state import (
     TaskRecord,
     TimelineEntry,
 )
+from triggerstream.core.timeline_lines import Timeline
 from triggerstream.wire import blocks
+from triggerstream.wire.latest_events import read_latest
 from triggerstream.wire.shared_sent import share_sent
-from triggerstream.wire.stored_state import STATE_VERSION, StoredRecord, StoredState
+from triggerstream.wire.stored_state import STATE_VERSION, Lines, StoredRecord, StoredState
+from triggerstream.wire.timeline_lines import read_timeline
 
 _LAST_US = 2**63 - 1
 """The latest due time that the stored form can hold."""
@@ -161,4 +168,67 @@ def read_plain(stored: StoredState) -> SessionState | None:
         open_count=open_count,
         due_us=due_us,
         latest_captured=frozenset(captured),  # type: ignore[arg-type]  # these leaves have their triggers' names
+    )
+
+
+def read_plain_of_many(stored: StoredState, lines: Lines) -> SessionState | None:
+    """Read a state whose latest events are ``lines``, and whose open instances captured them by place.
+
+    None if it has other lines, earlier events or resolved instances, or breaks a rule; then ``stored`` is not
+    changed, but some of ``lines`` may be taken.
+
+    Raises:
+        DecodeError: its columns and lines do not agree.
+    """
+    columns, config, positions = stored.seen_lines, stored.config, stored.positions
+    if columns is None or config is UNSET or stored.seen or stored.kept or stored.kept_lines:
+        return None
+    if stored.remembered or stored.timeouts or stored.holds:
+        return None
+    if stored.position_lines is not None and positions:
+        return None
+    for digests in stored.digests.values():
+        if len(digests) % DIGEST_BYTES:
+            return None
+    tasks: dict[TaskName, TaskRecord] = {}
+    instances: list[Instance] = []
+    for name, record in stored.tasks.items():
+        if record.open_lines or record.retired or record.resolved or record.sent is not None:
+            return None
+        end = record.next
+        open_: dict[int, Instance] = {}
+        for instance in record.open:
+            number, status, places = instance.number, instance.status, instance.captured_at
+            if number >= end or number in open_ or status in RESOLVED or status is _DELAYED:
+                return None
+            if instance.captured or not places or not are_valid(places, below=columns.count):
+                return None
+            open_[number] = instance
+            instances.append(instance)
+        tasks[name] = TaskRecord(next=end, open=open_, removed=record.removed, undecided=record.undecided)
+    seen = read_latest(columns, lines)
+    timeline: Timeline = positions
+    if stored.position_lines is not None:
+        timeline = read_timeline(stored.position_lines, lines)
+    lines.end()
+    block = seen.blocks[0]
+    by_place = tuple([CapturedByPlace(block, instance.captured_at, {}) for instance in instances])
+    for instance, captured in zip(instances, by_place, strict=True):
+        instance.captured, instance.captured_at = captured, ()
+    none: frozenset[TriggerName] = frozenset()
+    return SessionState(
+        generation=stored.generation,
+        offset=stored.offset,
+        clock_us=stored.clock_us,
+        config=config,
+        closed=stored.closed,
+        unjudged=stored.unjudged,
+        refused=stored.refused,
+        seen=seen,
+        tasks=tasks,
+        digests=DigestsByPlace(block, stored.digests),
+        positions=timeline,
+        open_count=len(instances),
+        due_us=stored.due_us,
+        latest_captured=MarkedTriggers(none, by_place) if by_place else none,
     )

@@ -28,7 +28,12 @@ from triggerstream.wire import blocks, commands, latest_events, timeline_lines
 from triggerstream.wire.blocks import encode_value
 from triggerstream.wire.bounds import STATE_DEPTH
 from triggerstream.wire.json import as_object, loads
-from triggerstream.wire.plain_states import build_head, build_plain_head, read_plain
+from triggerstream.wire.plain_states import (
+    build_head,
+    build_plain_head,
+    read_plain,
+    read_plain_of_many,
+)
 from triggerstream.wire.retired import encode as encode_retired
 from triggerstream.wire.shared_sent import share_sent, shared_bytes
 from triggerstream.wire.state_reader import StateReader
@@ -210,7 +215,7 @@ def _head(state: SessionState, *, shares: bool = False) -> StoredState:
         name: StoredRecord(
             record.next,
             stored(record.open.values()),
-            stored(record.resolved.values()),
+            stored(record.resolved.values()) if record.resolved else [],
             record.removed,
             [],
             record.retired,
@@ -393,7 +398,9 @@ def decode_lazily(value: bytes) -> SessionState:
         stored = _decode_stored(value)
         plain = read_plain(stored)
         return StateReader(stored, Lines(value, len(value))).read() if plain is None else plain
-    return StateReader(_decode_stored(value[:end]), Lines(value, end + 1)).read()
+    stored = _decode_stored(value[:end])
+    plain = read_plain_of_many(stored, Lines(value, end + 1))
+    return StateReader(stored, Lines(value, end + 1)).read() if plain is None else plain
 
 
 def _decode_stored(value: bytes) -> StoredState:
