@@ -209,6 +209,36 @@ def test_what_time_and_the_event_resolve_leaves_the_state_in_one_event() -> None
     assert [*statuses(whole(story))] == [f"t#{n}" for n in range(30)]
 
 
+TWO_TASKS: JsonObject = {
+    "s": {"after": ["b", "c"], "deadline": "1h", "run": "x.y"},
+    "t": {"after": ["b"], "andEvery": "a", "deadline": "1h", "run": "x.y"},
+}
+
+
+def test_a_task_with_few_resolved_instances_keeps_no_other_from_retiring_its_own() -> None:
+    story = Story(TWO_TASKS)
+    story.fire("c")
+    for _ in range(12):
+        story.fire("a")
+    story.timer(at=7_200)
+    assert state_of(story).tasks[TaskName("s")].retired == ()
+    assert state_of(story).tasks[T].retired == ((0, 12 - KEPT_RESOLVED - 1),)
+
+
+def test_a_task_without_entries_keeps_no_entry_of_another_from_being_deleted() -> None:
+    story = Story({**TWO_TASKS, "$bounds": {"resolvedInstances": 12}})
+    for n in range(12):
+        story.fire("a")
+        story.cancel(f"t#{n}")
+    assert state_of(story).tasks[T].retired == ((0, 3),)
+    story.fire("c")
+    for _ in range(5):
+        story.fire("a")
+    story.timer(at=7_200)
+    assert story.result.dropped == tuple((T, n) for n in range(4))
+    assert statuses(whole(story)).keys() == {"s#0", *(f"t#{n}" for n in range(5, 17))}
+
+
 def test_what_retires_and_is_dropped_in_one_event_has_no_entry() -> None:
     tasks: JsonObject = {"t": {"after": ["b"], "andEvery": "a", "deadline": "1h", "run": "x.y"}}
     story = Story({**tasks, "$bounds": {"resolvedInstances": 10}})
@@ -281,6 +311,20 @@ def test_entries_of_one_event_have_at_most_the_bytes_of_the_bound() -> None:
     assert forgotten_count(state_of(story).tasks[T]) == 31 - kept - len(sizes)
 
 
+def test_an_entry_without_room_keeps_no_smaller_one_out() -> None:
+    story = Story(
+        {
+            "t": {"after": ["b"], "andEvery": "a", "unless": ["no"], "run": "x.y"},
+            "$bounds": {"resolvedBytes": 65_536},
+        },
+        sizes=wire.EncodedSizes(),
+    )
+    for size in (*[10_000] * 7, *[1] * (1 + KEPT_RESOLVED)):
+        story.fire("a", {"text": "x" * size})
+    story.fire("no")
+    assert [number for _, number in story.entries.stored[story.session]] == [0, 1, 2, 3, 4, 5, 7]
+
+
 @pytest.mark.parametrize(
     ("numbers", "number", "then"),
     [
@@ -291,6 +335,8 @@ def test_entries_of_one_event_have_at_most_the_bytes_of_the_bound() -> None:
         (((2, 4),), 1, ((1, 4),)),
         (((0, 1), (3, 4)), 2, ((0, 4),)),
         (((0, 0), (9, 9)), 5, ((0, 0), (5, 5), (9, 9))),
+        (((0, 0), (2, 2)), 3, ((0, 0), (2, 3))),
+        (((2, 2), (4, 4)), 1, ((1, 2), (4, 4))),
     ],
 )
 def test_numbers_are_kept_as_ranges(numbers: Numbers, number: int, then: Numbers) -> None:
