@@ -33,8 +33,9 @@ from triggerstream.wire.stored_state import Lines, SeenColumns
 
 _FEW = 8
 """Triggers that are searched in the column as bytes: for more, decoding it takes less time."""
-_MOST_PIECES = 64
-"""Pieces of lines before they are joined: with each event, a state in memory may add one."""
+_MOST_PIECES = 16
+"""Pieces of lines before they are joined: with each event, a state in memory may add one. All of them are
+counted and joined when it is encoded: with 64 in place of 16, that takes 1 µs more on average."""
 
 _UNKNOWN = -1
 """In place of a place that was not looked up."""
@@ -262,8 +263,8 @@ def _changed(
     if len(changed) == 1:  # with every event of a session that is not in memory
         ((name, arrival),) = changed.items()
         if block.place(name) is None:
-            names = b"%b,%b]" % (names[:-1], _encoder.encode(name))
-            offsets = b"%b,%d]" % (offsets[:-1], arrival.offset)
+            names = names[:-1] + b",%b]" % _encoder.encode(name)
+            offsets = offsets[:-1] + b",%d]" % arrival.offset
             pieces = (*pieces, blocks.encode_value(arrival) + b"\n")
             if len(pieces) > _MOST_PIECES:
                 pieces = (b"".join(pieces),)
