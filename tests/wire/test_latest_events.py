@@ -213,6 +213,26 @@ def test_states_are_folded_the_same_however_often_they_are_read(number: int) -> 
     assert packed.latest_captured == state.decode(value).latest_captured
 
 
+def test_states_that_go_on_with_the_same_one_in_memory_have_places_of_their_own() -> None:
+    story = Story({"t": {"after": ["never"], "run": "r"}})
+    for n in range(30):
+        story.fire(f"m{n}")
+        pack(story)
+    before = story.state
+    assert before is not None
+    for names in (("x", "y"), ("y", "z", "x")):
+        story.state = before
+        for name in names:
+            story.fire(name, {"name": name})
+            pack(story)
+        assert story.state is not None
+        seen = {name: story.state.seen.get(TriggerName(name)) for name in "xyz"}
+        there = {name: one.data["name"] for name, one in seen.items() if one is not None}
+        assert there == {name: name for name in names}
+        assert state.encode(state.decode(state.encode(story.state))) == state.encode(story.state)
+        assert all(before.seen.get(TriggerName(name)) is None for name in "xyz")
+
+
 # ---- the columns ----------------------------------------------------------------------------------
 
 

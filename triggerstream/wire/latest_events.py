@@ -52,11 +52,14 @@ _refs_decoder = msgspec.json.Decoder(list[Ref])
 class _Latest(LatestBlock):
     """``names`` and ``offsets`` are the columns as JSON, neither of them empty.
 
-    ``places`` are those of some triggers.
+    ``places`` are those of some triggers. ``_known`` has the places of all triggers once several were looked
+    up. A block that a state in memory is continued with has the same dict, and appends to it: places that are
+    not below ``length`` are those of its successors.
     """
 
-    __slots__ = ("_names_read", "_places", "_refs_read")
+    __slots__ = ("_known", "_names_read", "_places", "_refs_read")
 
+    _known: dict[TriggerName, int] | None
     _names_read: list[TriggerName] | None
     _refs_read: list[Ref] | None
 
@@ -77,7 +80,7 @@ class _Latest(LatestBlock):
         self.length = length
         self._pieces = pieces
         self._places = {} if places is None else places
-        self._names_read = self._refs_read = self._lines = self._index = None
+        self._names_read = self._refs_read = self._lines = self._index = self._known = None
         self._looked_up = 0
         self._decoded = {}
 
@@ -115,12 +118,23 @@ class _Latest(LatestBlock):
 
     def _look_up(self, key: TriggerName) -> int | None:
         self._looked_up += 1
-        is_searched = self._index is None and self._looked_up <= _FEW
-        found = self._find(key) if is_searched else self.index.get(key)
-        if is_searched or found is not None:
-            # Names that are not in the index are not remembered: events may bring any number of them.
-            self._places[key] = found
-        return found
+        known = self._known
+        if known is None:
+            if self._looked_up <= _FEW:
+                found = self._places[key] = self._find(key)
+                return found
+            known = self._known = {**self.index}
+        # Names that are not there are not remembered: events may bring any number of them.
+        found = known.get(key)
+        return None if found is None or found >= self.length else found
+
+    def extend(self, longer: _Latest, name: TriggerName) -> None:
+        """Let a block that goes on with one more trigger use the places that are known here."""
+        longer._looked_up = self._looked_up
+        known = self._known
+        if known is not None and len(known) == self.length:  # no other block has gone on with it
+            known[name] = self.length
+            longer._known = known
 
     def _find(self, name: TriggerName) -> int | None:
         """The place of a trigger, found in the bytes of its column if these have only one form.
@@ -270,6 +284,8 @@ def _changed(
                 pieces = (b"".join(pieces),)
             digests = block.digests + NO_DIGEST
             longer = _Latest(names, offsets, digests, pieces, length + 1, places={name: length})
+            if isinstance(block, _Latest):
+                block.extend(longer, name)
             return longer, [(name, arrival.offset)]
     added = [name for name in changed if block.place(name) is None]
     appended: list[tuple[str, Ref]] | None = None
