@@ -260,7 +260,8 @@ def build_app(
         on_ready=on_ready,
         on_recovery=on_recovery,
     )
-    events = BatchTopic(app, topics=[topics.events], partitions=identity.partitions)
+    # Faust would keep the offset of every batch until its own commit, which never comes: 50 MiB an hour.
+    events = BatchTopic(app, topics=[topics.events], partitions=identity.partitions, acks=False)
     app.tables.add(
         SessionTable(app, name=TABLE, key_type=bytes, value_type=bytes, partitions=identity.partitions)
     )
