@@ -368,6 +368,57 @@ def test_a_state_of_many_that_breaks_a_rule_is_left_to_the_way_that_words_the_er
         state.decode(value)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"generation": 3},
+        {"config": 5},
+        {"due": 7},
+        {"closed": True},
+        {"unjudged": True},
+        {"refused": 3},
+        {"digests": {"x": "AAAAAAAAAAAAAAAAAAAAAA=="}},
+        {"tasks": {"t": {"next": 1, "open": [OPEN], "removed": True}}},
+        {"tasks": {"t": {"next": 1, "open": [OPEN], "undecided": True}}},
+        {"tasks": {"t": {"next": 1, "open": [OPEN]}, "u": {"next": 2}}},
+    ],
+)
+def test_each_field_of_a_state_of_many_is_read(fields: dict[str, Any]) -> None:
+    head, lines = changed(of_many(), **fields).split(b"\n", 1)
+    in_order = blocks.encode_value(state._decode_stored(head))  # noqa: SLF001 - as it would be written
+    assert read_both_ways(in_order + b"\n" + lines) is not None
+
+
+def test_a_short_timeline_of_a_state_of_many_is_read() -> None:
+    story = Story({"t": {"after": ["never"], "run": "r"}, "$bounds": {"positions": 3}})
+    for n in range(20):
+        story.fire(f"m{n}", id=f"id{n}")
+    known = read_both_ways(state.encode(known_of(story)))
+    assert known is not None
+    assert len(known.positions) == 3
+    assert known.positions == known_of(story).positions
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"config": None},
+        {"timeouts": -5},
+        {"holds": 1},
+        {"remembered": {"t": {"after": {"m0": 1}}}},
+        {"kept": {"m0": [{"data": {}, "offset": 0, "time": 0}]}},
+        {"keptLines": {"m0": 1}},
+    ],
+)
+def test_a_rarer_state_of_many_is_left_to_the_other_way(fields: dict[str, Any]) -> None:
+    value = changed(of_many(), **fields)
+    if fields == {"config": None}:
+        value = value.replace(b'"config":null,', b"")
+    end = value.index(b"}\n") + 1
+    head = state._decode_stored(value[:end])  # noqa: SLF001 - each way needs a head of its own
+    assert read_plain_of_many(head, Lines(value, end + 1)) is None
+
+
 def test_lines_that_a_state_of_many_does_not_have_are_refused() -> None:
     for value in (of_many() + b"\n", of_many()[:-2] + b"\n"):
         with pytest.raises(DecodeError):
