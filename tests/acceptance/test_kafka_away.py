@@ -15,7 +15,7 @@ from tests.adapters.kafka.bridges import RUN, BridgeProcess, append, command, co
 from tests.support.kafka.server import KafkaServer, missing
 from tests.support.probes import Probes, answer
 from tests.support.valkey import valkey_server
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, until
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core.ids import AppId
 
@@ -56,7 +56,15 @@ def server(own_server: KafkaServer) -> KafkaServer:
 
 @pytest.fixture
 async def app(server: KafkaServer, kafka_app: AppId, tmp_path: Path) -> AsyncIterator[Stage]:
-    with stage(Connection(bootstrap=server.bootstrap), kafka_app, tmp_path / "workers") as made:
+    connection = Connection(bootstrap=server.bootstrap)
+
+    async def has_brokers() -> bool:
+        async with connection.client() as client:
+            return bool(client.cluster.brokers())
+
+    # After it was frozen, its controller takes a moment to count it among the brokers again.
+    await until(has_brokers, what="no broker is in the metadata")
+    with stage(connection, kafka_app, tmp_path / "workers") as made:
         await made.prepare()
         yield made
         server.resume()  # else what is closed here waits for it
