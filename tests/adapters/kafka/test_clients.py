@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import IllegalOperation, KafkaConnectionError, KafkaError, ProducerFenced
+from aiokafka.protocol.metadata import MetadataRequest
 
 import triggerstream
 from tests.support.kafka.server import KafkaServer
@@ -99,6 +100,18 @@ async def test_a_start_that_finds_no_kafka_leaves_nothing(make: Make) -> None:
     with pytest.raises(KafkaConnectionError):
         await connection.start(client)
     assert not others()
+
+
+async def test_a_cluster_that_lists_no_broker_is_named_as_the_reason() -> None:
+    client = AIOKafkaClient(bootstrap_servers="127.0.0.1:1")
+    try:
+        with pytest.raises(LogError) as refused:
+            async with translate_errors("cannot create the topics"):
+                await client.send(client.get_random_node(), MetadataRequest([]))
+    finally:
+        await client.close()
+    reason = "the cluster has no broker ready to answer now: try again in a moment"
+    assert str(refused.value) == f"cannot create the topics: {reason}"
 
 
 @pytest.mark.kafka

@@ -19,6 +19,7 @@ from aiokafka.errors import (
     IllegalOperation,
     KafkaConnectionError,
     KafkaError,
+    NodeNotReadyError,
     ProducerFenced,
 )
 
@@ -231,7 +232,10 @@ async def translate_errors(what: str, *, timeout_s: float | None = None) -> Asyn
 
 
 def _error_text(exc: Exception) -> str:
-    """The message of ``exc``; aiokafka's list of addresses is replaced by a readable one."""
+    """The message of ``exc``, in place of aiokafka's if that says nothing to a reader."""
+    if isinstance(exc, NodeNotReadyError):
+        # Its message names the broker by number, or as None if the cluster lists none in this moment.
+        return "the cluster has no broker ready to answer now: try again in a moment"
     tried = _TRIED.findall(str(exc)) if isinstance(exc, KafkaConnectionError) else []
     if not tried:
         return str(exc) or repr(exc)
