@@ -63,8 +63,10 @@ async def test_a_changelog_that_cannot_be_read_refuses_a_take_over_until_it_is_r
         for words in (("sessions", "show", "spoilt"), ("sessions", "show", "early")):
             shown = await triggerstream(*words, "--at", at)
             assert (shown.status != 0, says in shown.err) == (True, True), shown
-        # Doctor reads no states: it looks at the newest checkpoint alone.
-        assert "checkpoints" not in (await triggerstream("doctor", "--at", at)).out
+        asked = await triggerstream("doctor", "--at", at)
+        (line,) = [line for line in asked.out.splitlines() if "events " in line]
+        assert (asked.status, says in line, advice.rebuild(at) in line) == (1, True, True), asked
+        assert "checkpoints" not in asked.out, "the newest one can be read"
 
         await carry_out(advice.rebuild(at), worker.text())
         assert await command_count(app) == 0
@@ -115,6 +117,74 @@ async def test_a_checkpoint_that_cannot_be_read_is_found_again_from_the_commands
         await decided(app, worker, len(SESSIONS))
         checked = await triggerstream("replay", "--check", "--at", at)
         assert checked.status == 0, checked
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", ["compression", "checksum"])
+async def test_commands_that_cannot_be_read_either_go_out_again_only_with_consent(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, tmp_path: Path, how: str
+) -> None:
+    """The newest checkpoint and the newest command are lost: nothing says that the command was decided."""
+    server = start_kafka()
+    with stage(Connection(bootstrap=server.bootstrap), kafka_app, tmp_path / "stage", partitions=1) as app:
+        await app.prepare(TASKS)
+        worker = app.start("kept")
+        await worker.ready()
+        for session in SESSIONS:
+            await fire(app, session, "a")
+            await app.settled()
+            await fire(app, session, "b")
+            await app.settled()
+        await worker.drained()
+        await set_group_back(app, 5)
+        damage(server.folder, app.topics.changelog, 0, b"late", "compression", newest=True)
+        first, last = damage(server.folder, app.topics.commands, 0, b"late", how)
+        at = f"kafka://{app.connection.bootstrap}/{app.app}"
+        worker = app.start("new")
+        assert await worker.ended() == 2, worker.text()
+        asked = await carry_out(advice.rebuild(at), worker.text(), status=2)
+        assert f"the commands at offset {first} to {last} cannot be read" in asked.err, asked
+        done = await carry_out(advice.rebuild_all_the_same(at), asked.err)
+        assert "rebuilt" in done.out, done
+        end = (await triggerstream("doctor", "--at", at)).out
+        assert "2 events wait" in end, end
+        worker = app.start("new")
+        await worker.ready()
+        await app.settled()
+        await worker.drained()
+        checked = await triggerstream("replay", "--check", "--at", at)
+        assert checked.status == 0, checked
+
+
+@pytest.mark.timeout(600)
+async def test_a_batch_after_a_rebuild_is_refused_as_one_before_it_was(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, tmp_path: Path
+) -> None:
+    server = start_kafka()
+    with stage(Connection(bootstrap=server.bootstrap), kafka_app, tmp_path / "stage", partitions=1) as app:
+        await app.prepare(TASKS)
+        at = f"kafka://{app.connection.bootstrap}/{app.app}"
+        damaged = []
+        for session in ("older", "newer"):
+            worker = app.start("kept")
+            await worker.ready()
+            for one in (session, f"{session} it"):
+                await fire(app, one, "a")
+                await app.settled()
+            await worker.drained()
+            damaged.append(damage(server.folder, app.topics.changelog, 0, session.encode(), "compression"))
+            says = "the record batch at offset {} to {} cannot be read".format(*damaged[-1])
+            for words in (("sessions", "show", "older"), ("sessions", "list")):
+                shown = await triggerstream(*words, "--at", at)
+                assert (shown.status, says in shown.err) == (2, True), shown
+                assert advice.rebuild(at) in shown.err, shown
+            checked = await triggerstream("replay", "--check", "--at", at)
+            assert (checked.status, checked.err) == (1, ""), checked
+            worker = app.start("new")
+            assert await worker.ended() == 2, worker.text()
+            await carry_out(advice.rebuild(at), worker.text())
+            listed = await triggerstream("sessions", "list", "--at", at)
+            assert (listed.status, session in listed.out) == (0, True), listed
 
 
 @pytest.mark.timeout(600)

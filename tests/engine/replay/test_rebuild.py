@@ -31,7 +31,7 @@ from triggerstream.wire.marks import (
     decode_checkpoint,
     encode_checkpoint,
 )
-from triggerstream.wire.records import NewRecord, Record
+from triggerstream.wire.records import NewRecord, Record, UnreadableBatch
 
 
 class ShortenedLedger(BenchLedger):
@@ -59,6 +59,17 @@ def archive(
             ]
         ),
     )
+
+
+def unreadable_commands(bench: Bench, *, newest: bool) -> InMemoryRecords:
+    """The commands topic, of which the oldest or the ``newest`` command cannot be read."""
+    unreadable = UnreadableBatch(first=int(newest), reason="damaged")
+    lost = Record(partition=0, offset=int(newest), arrival_us=0, key=None, value=None, unreadable=unreadable)
+    first, second = [
+        Record(partition=0, offset=offset, arrival_us=0, key=None, value=value)
+        for offset, value in enumerate(bench.durable.commands)
+    ]
+    return InMemoryRecords([first, lost] if newest else [lost, second])
 
 
 def _nothing(identity: Identity) -> ChangelogArchive:
@@ -227,6 +238,27 @@ async def test_what_is_decided_beyond_a_group_that_lags_is_not_decided_again(
     assert (await rebuilt(bench)).offset == offset
     await go_on(bench, BenchStore())
     assert len(bench.durable.commands) == len(set(bench.durable.commands)) == (1 if lagging == 5 else 2)
+
+
+async def test_commands_that_cannot_be_read_are_not_decided_again_without_consent(bench: Bench) -> None:
+    """Where the checkpoint is lost too, only the commands say how far the log was folded."""
+    await go_on(bench)
+    bench.durable.changelog.clear()
+    bench.durable.group_offset = 2
+    commands = unreadable_commands(bench, newest=True)
+    says = "the commands at offset 1 to 1 cannot be read: damaged, so commands decided from event 3 on would"
+    with pytest.raises(UsageError, match=f"{says} .*--yes --at"):
+        await rebuilt(bench, of=replace(archive(bench), commands=commands))
+    assert not bench.durable.changelog
+    assert (await rebuilt(bench, of=replace(archive(bench), commands=commands), agreed=True)).offset == 3
+
+
+async def test_commands_before_others_may_be_unreadable(bench: Bench) -> None:
+    await go_on(bench)
+    bench.durable.changelog.clear()
+    bench.durable.group_offset = 2
+    commands = unreadable_commands(bench, newest=False)
+    assert (await rebuilt(bench, of=replace(archive(bench), commands=commands))).offset == 5
 
 
 @pytest.mark.parametrize("last", [1, None], ids=["its end is known", "its end is not known"])

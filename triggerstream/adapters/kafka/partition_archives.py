@@ -47,15 +47,18 @@ async def archives_of(
 
     fencing, reads = KafkaFencing(connection, app), SharedReads(connection, app)
     topic = KafkaOwnersTopic(connection, app, topic_id=log.owners)
-    owners = _SharedOwnersTopic(topic, users=log.partitions)
+    shared = _SharedClients(topic, reads, users=log.partitions)
     ids = new_ids(app, count=log.partitions, role=_ROLE)
 
-    def records(topic: str, number: int) -> KafkaRecords:
-        lost = LostRanges(connection, app, number, topic=topic)
-        return KafkaRecords(connection, topic=topic, partition=number, lost=lost)
+    def log_of(number: int) -> KafkaRecords:
+        lost = LostRanges(connection, app, number)
+        return KafkaRecords(connection, topic=topics.events, partition=number, lost=lost)
+
+    def commands_of(number: int) -> KafkaRecords:
+        return KafkaRecords(connection, topic=topics.commands, partition=number, shows_unreadable=True)
 
     def claims(number: int) -> Claims:
-        return new_claims([ids[number]], [number], owners=owners.topic, fencing=fencing)
+        return new_claims([ids[number]], [number], owners=topic, fencing=fencing)
 
     return [
         ChangelogArchive(
@@ -72,10 +75,10 @@ async def archives_of(
                 reads=reads,
                 transaction_s=REPLAY_TRANSACTION_S,
             ),
-            log=records(topics.events, number),
-            commands=records(topics.commands, number),
+            log=log_of(number),
+            commands=commands_of(number),
             claims=claims(number) if to_rebuild else None,
-            closed=owners.leave,
+            closed=shared.leave,
             address=address_of(connection, app),
             control=connection.security.control,
             configurations=configurations,
@@ -84,17 +87,19 @@ async def archives_of(
     ]
 
 
-class _SharedOwnersTopic:
-    """The owners topic for several archives, closed with the last of them."""
+class _SharedClients:
+    """The owners topic and the reads of several archives, closed with the last of them."""
 
-    def __init__(self, topic: KafkaOwnersTopic, *, users: int) -> None:
-        self.topic = topic
+    def __init__(self, topic: KafkaOwnersTopic, reads: SharedReads, *, users: int) -> None:
+        self._topic = topic
+        self._reads = reads
         self._users = users
 
     async def leave(self) -> None:
         self._users -= 1
         if self._users == 0:
-            await self.topic.close()
+            await self._reads.close()
+            await self._topic.close()
 
 
 async def histories_of(connection: Connection, app: AppId) -> Sequence[HistoryLog]:

@@ -284,17 +284,18 @@ class KafkaReader:
         await self._opened()
         async with self._turn:
             copy, topic = self._copies.setdefault(partition, _Copy(0)), self._topics.changelog
-            try:
-                copy.position = await self._read_turn(topic, partition, copy.position, copy.take)
-            except UnreadableError as exc:
-                mark = await newest_mark(self._started(), TopicPartition(topic, partition))
-                rebuilt = mark.rebuilt if isinstance(mark, CheckpointMark) else -1
-                if rebuilt <= exc.batch.offset:
-                    rebuild = advice.rebuild(address_of(self._connection, self._app))
-                    raise LogError(f"{exc}; {rebuild}") from exc
-                copy = self._copies[partition] = _Copy(rebuilt)
-                copy.position = await self._read_turn(topic, partition, copy.position, copy.take)
-        return copy
+            while True:
+                try:
+                    copy.position = await self._read_turn(topic, partition, copy.position, copy.take)
+                except UnreadableError as exc:
+                    mark = await newest_mark(self._started(), TopicPartition(topic, partition))
+                    rebuilt = mark.rebuilt if isinstance(mark, CheckpointMark) else -1
+                    if rebuilt <= exc.batch.offset:
+                        rebuild = advice.rebuild(address_of(self._connection, self._app))
+                        raise LogError(f"{exc}; {rebuild}") from exc
+                    copy = self._copies[partition] = _Copy(rebuilt)
+                else:
+                    return copy
 
     async def _read(self, topic: str, partition: int, begin: int, take: Take) -> None:
         await self._opened()

@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.check import check
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
+from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError
 from triggerstream.adapters.kafka.group import members_of
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import extents, read_range, reader_of, record_of
@@ -17,7 +18,7 @@ from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.operations.administration import Severity
-from triggerstream.wire.records import Record
+from triggerstream.wire.records import Record, UnreadableBatch
 
 REPLAY_TRANSACTION_S = 300.0
 """A partition's states are written in one transaction: some 10 GB in this time. A broker allows 15 minutes
@@ -29,20 +30,41 @@ _PIECE = 1_000
 class KafkaRecords:
     """A :class:`triggerstream.engine.replay.archive.RecordReader` of a partition of ``topic``.
 
-    ``lost``: ranges that an operator has declared lost, which are skipped.
+    ``lost``: ranges that an operator has declared lost, which are skipped. With ``shows_unreadable``, a
+    record that is unreadable takes the place of a batch that cannot be read, which else is an error.
     """
 
     def __init__(
-        self, connection: Connection, *, topic: str, partition: int, lost: LostRanges | None = None
+        self,
+        connection: Connection,
+        *,
+        topic: str,
+        partition: int,
+        lost: LostRanges | None = None,
+        shows_unreadable: bool = False,
     ) -> None:
         self._connection = connection
         self._place = TopicPartition(topic, partition)
         self._lost = lost
+        self._shows_unreadable = shows_unreadable
 
     async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
+        while begin < end:
+            try:
+                async with aclosing(self._read(begin, end)) as found:
+                    async for records in found:
+                        yield records
+                begin = end
+            except UnreadableError as exc:
+                if not self._shows_unreadable:
+                    raise
+                batch = exc.batch
+                # Where its header cannot be read either, nothing says where the next batch begins.
+                begin = end if batch.last is None else batch.last + 1
+                yield [_unreadable(batch, last=begin - 1)]
+
+    async def _read(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         place = self._place
-        if begin >= end:
-            return
         after_lost = None if self._lost is None else self._lost.after
         async with reader_of(self._connection, place.topic) as reader:
             found = read_range(reader, place, begin, end, most=_PIECE, after_lost=after_lost)
@@ -65,6 +87,17 @@ class KafkaRecords:
             _, end = (await extents(self._connection, [place]))[place]
             found = (await consumer.offsets_for_times({place: max(arrival_us // 1000, 0)}))[place]
         return (end if found is None else found.offset), end
+
+
+def _unreadable(batch: Unreadable, *, last: int) -> Record:
+    return Record(
+        partition=batch.partition,
+        offset=last,
+        arrival_us=0,
+        key=None,
+        value=None,
+        unreadable=UnreadableBatch(first=batch.offset, reason=batch.reason),
+    )
 
 
 async def refuse_wrong_topics(connection: Connection, app: AppId) -> None:

@@ -59,12 +59,14 @@ def snapshot_of(
 ) -> ChangelogSnapshot:
     """A snapshot of partition ``number`` of the log ``identity``."""
     topics = Topics.of(app)
+    reads = reads or SharedReads(connection, app)
     return ChangelogSnapshot(
         app=app,
         number=number,
         identity=identity,
         ledger=KafkaLedger(connection=connection, app=app, topics=topics, partition=number, reads=reads),
         open_store=open_store,
+        closed=reads.close,
         has_events=partial(_has_events, connection, TopicPartition(topics.events, number)),
         decoder=StateDecoder(
             name=f"{topics.changelog}, partition {number}", address=address_of(connection, app)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from triggerstream.adapters.memory.database import MemoryDatabase, OutboxEntry
 from triggerstream.core import advice, tasks
@@ -10,6 +10,7 @@ from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import AppId, CommandId
 from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.engine.replay.archive import DurableDecisions
 from triggerstream.engine.replay.refold import Kept, Refolded
 from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire import commands
@@ -107,9 +108,9 @@ class MemoryArchive:
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         return InMemoryRecords(self._database.records).records(begin, end)
 
-    async def decided(self, arrival_us: int) -> Collection[bytes]:  # noqa: ARG002 - the offset never lags
+    async def decided(self, arrival_us: int) -> DurableDecisions:  # noqa: ARG002 - the offset never lags
         """No decisions, because the checkpoint is in the same database."""
-        return ()
+        return DurableDecisions()
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
         """Store the result of the log. Waiting revocations and settled commands stay."""

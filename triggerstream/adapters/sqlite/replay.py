@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from triggerstream.core.errors import DecodeError, LogError, UsageError
 from triggerstream.core.ids import AppId, CommandId, SessionId, TaskName
 from triggerstream.engine.checkpoint import Decided
 from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.engine.replay.archive import DurableDecisions
 from triggerstream.engine.replay.refold import Kept, Refolded
 from triggerstream.wire import commands
 from triggerstream.wire.records import Record
@@ -81,9 +82,9 @@ class SqliteArchive:
         """The first offset of records of this time or later, and the end offset now."""
         return await self._run(partial(_since, arrival_us=arrival_us))
 
-    async def decided(self, arrival_us: int) -> Collection[bytes]:  # noqa: ARG002 - the offset never lags
+    async def decided(self, arrival_us: int) -> DurableDecisions:  # noqa: ARG002 - the offset never lags
         """No decisions, because the checkpoint is in the same database."""
-        return ()
+        return DurableDecisions()
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
         """Replace the stored data by the result of the log, in one transaction."""

@@ -79,7 +79,11 @@ class FromOffset(click.ParamType):
 @click.option(
     "--dry-run", is_flag=True, help="Rebuild nothing; count the commands that workers would decide."
 )
-@click.option("--yes", is_flag=True, help="Rebuild even if counted sessions or commands would be lost.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Rebuild even if sessions or commands would be lost, or commands go out again.",
+)
 @at_option
 @json_option
 def replay(

@@ -31,6 +31,10 @@ OnRead = Callable[[int, int], None]
 """Progress callback: what is read so far, and in total."""
 
 
+async def nothing_to_close() -> None:
+    """Do nothing."""
+
+
 def ignore_progress(_done: int, _total: int) -> None:
     """An :data:`OnRead` that shows nothing."""
 
@@ -92,7 +96,8 @@ class ChangelogSnapshot:
 
     ``identity`` is that of the log now. ``open_store`` opens an empty store, which ``close`` closes.
     ``has_events`` returns whether the log has an event from one offset to before another: the last offsets of
-    a log may be transaction markers only.
+    a log may be transaction markers only. ``closed`` is called when it is closed; others may still be read
+    afterwards.
     """
 
     app: AppId
@@ -103,6 +108,7 @@ class ChangelogSnapshot:
     has_events: Callable[[int, int], Awaitable[bool]]
     decoder: StateDecoder = SOMEWHERE
     configurations: ConfigurationCache = field(default_factory=ConfigurationCache)
+    closed: Callable[[], Awaitable[None]] = nothing_to_close
     _store: StateStore | None = None
     _offset: int = 0
 
@@ -178,3 +184,4 @@ class ChangelogSnapshot:
         if store is not None:
             await store.close()
         await self.ledger.close()
+        await self.closed()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from triggerstream.core.ids import AppId
@@ -53,6 +53,17 @@ class HistoryLog:
     close: Callable[[], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DurableDecisions:
+    """Decisions, as bytes, with their positions in the commands topic, from the oldest to the newest.
+
+    ``lost``: the position of the newest ones that cannot be read, and the reason; None: all can be read.
+    """
+
+    positions: Mapping[bytes, int] = field(default_factory=dict)
+    lost: tuple[int, str] | None = None
+
+
 class Archive(Protocol):
     """A partition: its log, and the data that its engine has stored.
 
@@ -97,8 +108,8 @@ class Archive(Protocol):
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         """The records from ``begin`` to before ``end``, in order, in pieces."""
 
-    async def decided(self, arrival_us: int) -> Collection[bytes]:
-        """Decisions, as bytes, that may be missing from ``kept`` although they were made durable.
+    async def decided(self, arrival_us: int) -> DurableDecisions:
+        """Decisions that may be missing from ``kept`` although they were made durable.
 
         It returns all decisions for records of this arrival or later, and perhaps others. It returns none if
         the stored data never lags behind the decisions.

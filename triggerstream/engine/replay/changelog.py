@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -20,7 +20,7 @@ from triggerstream.engine.partitioned.claims import Claims, FormerOwner
 from triggerstream.engine.partitioned.ports import Commit, Extent, Ledger, UnreadableEntriesError
 from triggerstream.engine.partitioned.takeover import is_committed
 from triggerstream.engine.partitioned.versions import StoredHistory, history_entries, history_texts
-from triggerstream.engine.replay.archive import RecordReader
+from triggerstream.engine.replay.archive import DurableDecisions, RecordReader
 from triggerstream.engine.replay.refold import Kept, Refolded
 from triggerstream.engine.rows import ConfigurationText
 from triggerstream.wire.marks import (
@@ -186,14 +186,21 @@ class ChangelogArchive:
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         return self.log.records(begin, end)
 
-    async def decided(self, arrival_us: int) -> Collection[bytes]:
+    async def decided(self, arrival_us: int) -> DurableDecisions:
         """The commands in the commands topic from a little before that time on."""
         begin, end = await self.commands.since(arrival_us - _SKEW_US)
-        found: set[bytes] = set()
+        positions: dict[bytes, int] = {}
+        lost: tuple[int, str] | None = None
         async with aclosing(self.commands.records(begin, end)) as pieces:
             async for records in pieces:
-                found.update(record.value for record in records if record.value is not None)
-        return found
+                for record in records:
+                    if record.unreadable is not None:
+                        unreadable = record.unreadable
+                        span = f"the commands at offset {unreadable.first} to {record.offset}"
+                        lost = record.offset, f"{span} cannot be read: {unreadable.reason}"
+                    elif record.value is not None:
+                        positions[record.value] = record.offset
+        return DurableDecisions(positions=positions, lost=lost)
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:
         """Write the changelog again, in one transaction that also sets the group offset to ``offset``."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
-from triggerstream.engine.replay.archive import Archive, OnProgress, fold_on, lost_beginning, refold_of
+from triggerstream.engine.replay.archive import (
+    Archive,
+    DurableDecisions,
+    OnProgress,
+    fold_on,
+    lost_beginning,
+    refold_of,
+)
 from triggerstream.engine.replay.misplaced import Span
 from triggerstream.engine.replay.refold import Kept
 
@@ -33,7 +40,8 @@ class RebuildOptions:
     """Options of a rebuild. ``given``: offsets of partitions whose position is unknown; key None: all others.
 
     ``dry_run`` changes nothing. ``incomplete`` accepts a log that has lost its beginning. ``agreed``: the
-    operator accepts losses, and that commands which only this release decides may count as decided.
+    operator accepts losses, that commands which only this release decides may count as decided, and that
+    commands go out again if those in the commands topic cannot be read.
     """
 
     given: Mapping[int | None, int]
@@ -87,7 +95,12 @@ async def find_starts(
         offset, source = start
         by_commands = _given(archive, options.given) == DECIDED and source is Source.GIVEN
         if source is Source.GROUP or by_commands:
-            offset = await _decided_up_to(archive, kept, offset, on_progress)
+            offset, lost = await _decided_up_to(archive, kept, offset, on_progress)
+            if lost is not None and not options.agreed:
+                raise UsageError(
+                    f"partition {archive.number}: {lost}, so commands decided from event {offset} on would "
+                    f"go out again, under their ids; {advice.rebuild_all_the_same(archive.address)}"
+                )
         folded = kept.log_begin if kept.offset is not None else offset
         span = Span(begin=kept.log_begin, folded=folded, end=kept.log_end)
         starts.append(Start(offset=offset, source=source, span=span))
@@ -122,26 +135,33 @@ def _start(archive: Archive, kept: Kept, given: Mapping[int | None, int]) -> tup
     return max(min(offset, kept.log_end), kept.log_begin), source
 
 
-async def _decided_up_to(archive: Archive, kept: Kept, offset: int, on_progress: OnProgress) -> int:
+async def _decided_up_to(
+    archive: Archive, kept: Kept, offset: int, on_progress: OnProgress
+) -> tuple[int, str | None]:
     """The offset up to which the log was surely folded: the group's may lag behind the last checkpoint.
 
     A decision is durable together with everything before it, so the last durable decision gives the bound.
+    Also the reason why decisions after that one cannot be read, if that is so: the bound may be too low.
     """
     if offset >= kept.log_end:
-        return offset
+        return offset, None
     refold = refold_of(archive, kept)
     await fold_on(archive, refold, kept.log_begin, offset, on_progress)
-    decided: Collection[bytes] | None = None
+    durable: DurableDecisions | None = None
+    newest = -1
     async with aclosing(archive.records(offset, kept.log_end)) as pieces:
         async for records in pieces:
-            if decided is None:
-                decided = await archive.decided(records[0].arrival_us)
-            if not decided:
+            if durable is None:
+                durable = await archive.decided(records[0].arrival_us)
+            if not durable.positions:
                 break
             for record in records:
-                if any(item.value in decided for item in refold.fold([record])):
-                    offset = record.offset + 1
-    return offset
+                found = [durable.positions.get(item.value, -1) for item in refold.fold([record])]
+                if (last := max(found, default=-1)) >= 0:
+                    offset, newest = record.offset + 1, max(newest, last)
+    if durable is None or durable.lost is None or durable.lost[0] < newest:
+        return offset, None
+    return offset, durable.lost[1]
 
 
 async def _ask(unknown: Sequence[tuple[Archive, Kept]], on_progress: OnProgress) -> UsageError:
