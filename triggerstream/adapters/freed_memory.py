@@ -1,4 +1,4 @@
-"""Returns freed memory to the operating system, which the C library does not do by itself."""
+"""Returns freed memory, which the C library keeps, to the operating system."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import ctypes
 from collections.abc import Callable
 
 RETURN_EVERY_S = 30.0
-"""Interval of a worker. glibc keeps what a busy moment (a backlog, a compaction) has freed, in a heap for
-each thread: 100 of 290 MiB after a backlog."""
+"""How often a worker returns it. glibc keeps what is freed after a busy moment (a backlog, a compaction) in
+a heap for each thread: 100 of 290 MiB after a backlog."""
 
 
 def find_malloc_trim() -> Callable[[], object] | None:
     """The function of glibc that returns freed pages to the system; None with another C library.
 
-    It takes some milliseconds, without Python's lock.
+    A call takes some milliseconds, and does not hold Python's lock.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim

@@ -39,7 +39,7 @@ _KAFKA_APP = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 _NAMESPACE = UUID("6f0d7a1c-3f0e-5c0b-9d5e-7a1f3f6b2c11").bytes
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
-"""The digit of a UUID that says its variant, from that of the hash: its two lowest bits stay."""
+"""The digit of a UUID with its variant, by that of the hash: binary 10, then the two lowest bits."""
 
 _DIGITS = 18
 """No session gets so far that a number has more; Python refuses to convert thousands of digits."""
@@ -52,8 +52,8 @@ def is_kafka_app(name: str) -> bool:
 
 def instance_id(task: TaskName, number: int) -> InstanceId:
     """``task#number``."""
-    # Not by calling the type: in this module, each call would take a tenth of the function or more.
-    return f"{task}#{number}"  # type: ignore[return-value]
+    # Calling InstanceId, a function at run time, would take a tenth of the time here, or more.
+    return f"{task}#{number}"  # type: ignore[return-value]  # no call of the type
 
 
 TIMEOUT_SUFFIX = ".timeout"
@@ -71,7 +71,7 @@ def split_instance_id(text: str) -> tuple[TaskName, int] | None:
         return None
     if number != "0" and number.startswith("0"):
         return None
-    return task, int(number) if len(number) <= _DIGITS else -1  # type: ignore[return-value]  # as before
+    return task, int(number) if len(number) <= _DIGITS else -1  # type: ignore[return-value]  # see instance_id
 
 
 def command_id(app: AppId, session: SessionId, *, generation: int, task: TaskName, number: int) -> CommandId:
@@ -82,7 +82,7 @@ def command_id(app: AppId, session: SessionId, *, generation: int, task: TaskNam
     """
     name = f"{len(app)}:{app}{len(session)}:{session}{generation}:{len(task)}:{task}{number}"
     h = sha1(_NAMESPACE + name.encode(), usedforsecurity=False).hexdigest()
-    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"  # type: ignore[return-value]
+    return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"  # type: ignore[return-value]  # see instance_id
 
 
 DIGEST_BYTES = 8

@@ -15,7 +15,7 @@ from triggerstream.core.errors import DecodeError
 K = TypeVar("K")
 V = TypeVar("V")
 _MARGIN = 1 / 16
-"""The part of a piece of lines by which a line may be before the place that its number lets expect."""
+"""A search begins so far before the expected place of a line, as a part of the piece's length."""
 _FEW = 4
 """Changes up to which each is looked up in the list of a block's keys: making an index takes longer."""
 
@@ -139,7 +139,7 @@ def locate(pieces: Sequence[bytes], begin: bytes, near: float = 0) -> tuple[int,
     """The line that begins so: the number of its piece, its start there, and the end behind its newline.
 
     It takes a tenth of the time of splitting a long piece into lines. ``near``: the part of all lines that
-    comes before it, for :func:`find_near`.
+    comes before it, from 0 to 1, for :func:`find_near`.
     """
     for number, piece in enumerate(pieces):
         if piece.startswith(begin):
@@ -151,10 +151,10 @@ def locate(pieces: Sequence[bytes], begin: bytes, near: float = 0) -> tuple[int,
 
 
 def find_near(piece: bytes, wanted: bytes, near: float) -> int:
-    """Where ``piece`` has ``wanted``, a text that is in one place; -1 if it has not.
+    """Index of ``wanted``, which is at most once in ``piece``; -1 if absent.
 
-    It is searched from a little before the part ``near`` of the piece on, and only then from the begin: a
-    search of 200 KB takes 25 µs, and lines have similar lengths.
+    ``near``: the expected place as a part of the piece's length, from 0 to 1. The search begins a little
+    before it, and at the start of the piece only if that fails: a search of 200 KB takes 25 µs.
     """
     start = max(0, int((near - _MARGIN) * len(piece)))
     found = piece.find(wanted, start)

@@ -66,7 +66,7 @@ def is_of_an_older_attempt(outcome: Outcome, instance: Instance) -> bool:
 
 
 def why_not_taken(outcome: Outcome, instance: Instance) -> Refused | None:
-    """Why an outcome of a decided instance does not change it, and does not settle its command (R6.3)."""
+    """Why an outcome neither changes its decided instance nor settles its command (R6.3); None: it counts."""
     if is_of_an_older_attempt(outcome, instance):
         says = (
             f"{outcome.instance} was sent again: attempt {instance.attempt} is still to be run, and this "
@@ -106,6 +106,7 @@ class ApplyingOutcomes(Deciding):
             return self._refuse(_of_other_command(outcome))
         if instance.status not in DECIDED:
             return self._record_late_outcome(task, instance, outcome)
+        # Most outcomes are Finished, which always counts.
         refused = None if type(outcome) is Finished else why_not_taken(outcome, instance)
         if refused is not None:
             self.settled.clear()

@@ -118,14 +118,14 @@ class Processor:
         return stored
 
     def recall(self, session: SessionId, stored: bytes) -> SessionState:
-        """The decoded ``stored``, perhaps from the cache.
+        """The decoded ``stored``. If it is in the cache, it is taken out.
 
         States are never modified, so they can be shared.
         """
         remembered = self._encoded.get(session)
         if remembered is None or remembered[0] != stored or remembered[1] is None:
             return self.decoder.read_lazily(session, stored)
-        # The next one takes its place when it is encoded. Until then, its memory serves for other objects.
+        # Its successor is cached when it is encoded. Until then, its memory can be used for other objects.
         self._encoded[session] = _ENCODED_ONCE
         self._encoded_bytes -= len(stored)
         return remembered[1]

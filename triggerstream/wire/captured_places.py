@@ -92,7 +92,7 @@ class CapturePacker:
         if added:
             ranges = [*places]
             for leaf, held in added.items():
-                name: TriggerName = leaf  # type: ignore[assignment]  # as before
+                name: TriggerName = leaf  # type: ignore[assignment]  # plain leaves have their triggers' names
                 at = self._block.place(name)
                 first, last = ranges[-1]
                 if at is None or at <= last:

@@ -52,9 +52,9 @@ _refs_decoder = msgspec.json.Decoder(list[Ref])
 class _Latest(LatestBlock):
     """``names`` and ``offsets`` are the columns as JSON, neither of them empty.
 
-    ``places`` are those of some triggers. ``_known`` has the places of all triggers once several were looked
-    up. A block that a state in memory is continued with has the same dict, and appends to it: places that are
-    not below ``length`` are those of its successors.
+    ``places`` are those of some triggers. ``_known`` has the places of all triggers, once more than a few
+    were looked up. A block with one more trigger shares the dict and adds to it, so places from ``length`` on
+    belong to such blocks.
     """
 
     __slots__ = ("_known", "_names_read", "_places", "_refs_read")
@@ -110,7 +110,7 @@ class _Latest(LatestBlock):
         return self.place(key) is not None  # type: ignore[arg-type]  # nothing else is equal to a name
 
     def locate(self, key: TriggerName, at: int) -> None:
-        """Nothing: the lines of triggers are not searched."""
+        """None: the lines of triggers are not searched."""
 
     def place(self, key: TriggerName) -> int | None:
         found = self._places.get(key, _UNKNOWN)
@@ -129,10 +129,10 @@ class _Latest(LatestBlock):
         return None if found is None or found >= self.length else found
 
     def extend(self, longer: _Latest, name: TriggerName) -> None:
-        """Let a block that goes on with one more trigger use the places that are known here."""
+        """Share the known places with ``longer``: this block with one more trigger, ``name``."""
         longer._looked_up = self._looked_up
         known = self._known
-        if known is not None and len(known) == self.length:  # no other block has gone on with it
+        if known is not None and len(known) == self.length:  # no other block has added to it
             known[name] = self.length
             longer._known = known
 

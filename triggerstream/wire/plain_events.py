@@ -57,7 +57,7 @@ def decode_plain_event(record: Record) -> Event | None:
         return None
     try:
         found = _DECODER.decode(value)
-        session: SessionId = key.decode()  # type: ignore[assignment]  # without a call of the type
+        session: SessionId = key.decode()  # type: ignore[assignment]  # see ids.instance_id
         arrival_us = record.arrival_us
         time_us = arrival_us if found.time is None else parse_instant(found.time)
         kind, traceparent = found.type, found.traceparent
@@ -68,7 +68,7 @@ def decode_plain_event(record: Record) -> Event | None:
                 return None  # it must not have a key
             body = engines
         else:
-            name: TriggerName = kind  # type: ignore[assignment]  # as before
+            name: TriggerName = kind  # type: ignore[assignment]  # see ids.instance_id
             body = Trigger(name=name, data=found.data)
     except (MsgspecError, UnicodeDecodeError, DecodeError):
         return None

@@ -174,8 +174,8 @@ def read_plain(stored: StoredState) -> SessionState | None:
 def read_plain_of_many(stored: StoredState, lines: Lines) -> SessionState | None:
     """Read a state whose latest events are ``lines``, and whose open instances captured them by place.
 
-    None if it has other lines, earlier events or resolved instances, or breaks a rule; then ``stored`` is not
-    changed, but some of ``lines`` may be taken.
+    None if it has other lines, earlier events or resolved instances, or breaks a rule; then ``stored`` and
+    ``lines`` are unchanged.
 
     Raises:
         DecodeError: its columns and lines do not agree.

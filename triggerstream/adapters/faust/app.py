@@ -260,7 +260,8 @@ def build_app(
         on_ready=on_ready,
         on_recovery=on_recovery,
     )
-    # Faust would keep the offset of every batch until its own commit, which never comes: 50 MiB an hour.
+    # With acks, Faust notes the offset of each batch until a commit of its own, which never comes: 1 MiB a
+    # minute at 180 batches a second.
     events = BatchTopic(app, topics=[topics.events], partitions=identity.partitions, acks=False)
     app.tables.add(
         SessionTable(app, name=TABLE, key_type=bytes, value_type=bytes, partitions=identity.partitions)

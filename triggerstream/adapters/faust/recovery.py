@@ -71,8 +71,8 @@ class TakeOver(Service):
     def on_partitions_revoked(self, revoked: set[TP]) -> None:  # noqa: ARG002 - Faust's signature
         """Give up a take-over in progress, and close its store and ledger before partitions are returned.
 
-        None begins before the next assignment: it would open what is being closed, for an assignment that is
-        over.
+        No take-over begins before the next assignment: it would open stores that are being closed, for an
+        assignment that is over.
         """
         self._round += 1
         self._assigned.clear()
@@ -110,7 +110,7 @@ class TakeOver(Service):
         while not self.should_stop:
             if await self.wait_for_stopped(self._assigned):  # type: ignore[arg-type] # an asyncio.Event will do
                 break
-            if self._assigned.is_set():  # it may have been taken back before this task went on
+            if self._assigned.is_set():  # a revocation may have cleared it meanwhile
                 self._assigned.clear()
                 await self._take_over(self._round)
 

@@ -21,13 +21,13 @@ MAX_POLL_RECORDS = 1_000
 
 With twice as many a full log takes no less time."""
 FETCH_BYTES = 4 * 1024 * 1024
-"""Bytes of events in an answer of a broker, which is in memory more than once while it is read. With
-aiokafka's 50 MiB, a worker with a backlog had 349 MiB at most; with this, 274."""
+"""Most bytes of events in an answer of a broker, which is in memory more than once while it is read. With
+aiokafka's 50 MiB, a worker with a backlog had 334 to 351 MiB at most; with this, 260 to 268."""
 _WAITING_BYTES = 16 * 1024 * 1024
-"""Fetched events of all partitions that wait to be folded."""
+"""Most bytes of fetched events that wait to be folded, of up to 64 partitions together."""
 _PARTITION_FETCH_BYTES = 1024 * 1024
 _LEAST_PARTITION_FETCH_BYTES = 256 * 1024
-"""Most and least bytes of a partition in an answer: 2,000 events and more. A longer record comes alone."""
+"""The range of :func:`partition_fetch_bytes`: 2,000 events and more. A longer record comes alone."""
 _NO_PORT = 1
 _REQUEST_S = 90.0
 """Faust's own; it refuses to wait less for an answer than a session may last."""
@@ -65,7 +65,7 @@ class WorkerSettings:
 
 
 def partition_fetch_bytes(partitions: int) -> int:
-    """Bytes of each of ``partitions`` partitions in an answer of a broker."""
+    """Most bytes of each of an app's ``partitions`` partitions in an answer of a broker."""
     return max(_LEAST_PARTITION_FETCH_BYTES, min(_PARTITION_FETCH_BYTES, _WAITING_BYTES // partitions))
 
 

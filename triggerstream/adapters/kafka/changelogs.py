@@ -84,7 +84,7 @@ class ChangelogReader:
     """Reads committed records of ``topic``. Reads that are asked for during others share the next consumer.
 
     If a partition makes no progress for ``stuck_s`` after the others are read, every caller that still waits
-    gets the error. A batch that cannot be read is the error of its partition alone.
+    gets the error. A batch that cannot be read is an error for the readers of its partition only.
     """
 
     def __init__(self, connection: Connection, topic: str, *, stuck_s: float = STUCK_READ_S) -> None:

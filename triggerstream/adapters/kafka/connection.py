@@ -232,9 +232,9 @@ async def translate_errors(what: str, *, timeout_s: float | None = None) -> Asyn
 
 
 def _error_text(exc: Exception) -> str:
-    """The message of ``exc``, in place of aiokafka's if that says nothing to a reader."""
+    """A message for ``exc``: that of aiokafka, or a clearer one."""
     if isinstance(exc, NodeNotReadyError):
-        # Its message names the broker by number, or as None if the cluster lists none in this moment.
+        # Its message names the broker by number, or as None if the cluster lists none at this moment.
         return "the cluster has no broker ready to answer now: try again in a moment"
     tried = _TRIED.findall(str(exc)) if isinstance(exc, KafkaConnectionError) else []
     if not tried:

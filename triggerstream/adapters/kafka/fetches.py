@@ -54,8 +54,8 @@ VALUE_DESERIALIZER = 5
 class Unreadable:
     """A batch at ``offset`` that could not be read in ``tries`` consecutive fetches.
 
-    ``last``: its last offset, if its header can be read. ``lasting``: its CRC is right, so that it would be
-    the same in another fetch, and from another replica.
+    ``last``: its last offset, if its header can be read. ``lasting``: its CRC is right, so another
+    fetch or another replica would bring the same bytes.
     """
 
     topic: str
@@ -90,10 +90,10 @@ class UnreadableError(LogError):
 
 
 def refuse_unfit(records: Iterable[Any], place: TopicPartition) -> None:
-    """Raise if one of ``records`` of ``place`` replaces a batch, as the parser makes it.
+    """Check ``records`` of ``place`` for a reader that must not skip a batch.
 
     Raises:
-        UnreadableError: it does, and nothing may pass over it.
+        UnreadableError: one of them stands for a batch that cannot be decompressed, or is too large then.
     """
     for record in records:
         if type(record.value) is UnfitBatch:

@@ -26,8 +26,8 @@ from triggerstream.core.ids import AppId
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, decode_checkpoint
 
 _WINDOW = 4
-"""Offsets read at first: a checkpoint's mark is the last or nearly the last record of its transaction. To
-read a batch before it that is damaged would take some seconds each time."""
+"""Offsets read at first: a checkpoint's mark is the last or nearly the last record of its transaction. Few,
+because a damaged batch among them costs some seconds each time."""
 _WIDER = 16
 
 
@@ -223,6 +223,6 @@ async def _last_mark(
             break
         except UnreadableError as exc:
             newest, batch = DecodeError(str(exc)), exc.batch
-            # Where its header cannot be read either, a batch that can be read is somewhere after it.
+            # If its header cannot be read either, its end is unknown: go on in the middle of the rest.
             begin = (batch.offset + end + 1) // 2 if batch.last is None else batch.last + 1
     return newest

@@ -136,7 +136,7 @@ class KafkaOwnersTopic:
         except UnreadableError as exc:
             create = advice.create_topics(address_of(self._connection, self._app))
             raise LogError(
-                f"{exc}: an owner may be at work that nobody finds there; stop all workers, delete "
+                f"{exc}: the owner of a claim in it could not be fenced; stop all workers, delete "
                 f"{place.topic}, and {create}"
             ) from exc
         return {id_: claim for id_, claim in newest.items() if claim is not None}

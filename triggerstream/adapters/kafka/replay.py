@@ -31,7 +31,7 @@ class KafkaRecords:
     """A :class:`triggerstream.engine.replay.archive.RecordReader` of a partition of ``topic``.
 
     ``lost``: ranges that an operator has declared lost, which are skipped. With ``shows_unreadable``, a
-    record that is unreadable takes the place of a batch that cannot be read, which else is an error.
+    batch that cannot be read is returned as one record with ``unreadable``; otherwise it is an error.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class KafkaRecords:
                 if not self._shows_unreadable:
                     raise
                 batch = exc.batch
-                # Where its header cannot be read either, nothing says where the next batch begins.
+                # If its header cannot be read either, nothing says where the next batch begins.
                 begin = end if batch.last is None else batch.last + 1
                 yield [_unreadable(batch, last=begin - 1)]
 

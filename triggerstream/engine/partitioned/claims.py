@@ -56,10 +56,10 @@ owner can be read at once; another partition that its claim names may have an ow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerOwner:
-    """A fenced owner. ``earlier``: its partitions that other owners claimed before this assignment began to.
+    """A fenced owner. ``earlier``: its partitions that others claimed before this assignment's first claim.
 
-    Those owners first end lost transactions in ``earlier``: an id can have one transaction at a time. No two
-    wait for each other.
+    Those owners first end lost transactions in ``earlier``: an id can have one transaction at a time. Two
+    assignments never wait for each other.
     """
 
     id: OwnerId
@@ -147,7 +147,7 @@ class Claims:
         await self._forget_fenced(former)
         failpoint("takeover.forgotten")
         logger.info("former owners fenced", extra={"owners": len(former)})
-        # Those before the first own claim: of two assignments with claims between each other's, one waits.
+        # Only those with a claim before the first own one: if claims of two assignments alternate, one waits.
         before = takewhile(lambda id_: id_ not in ids, found)
         others = [found[id_] for id_ in before if id_ not in former]
         named = own.union(*(claim.partitions for claim in others if claim.partitions)) - own

@@ -23,7 +23,7 @@ class TakeOverError(UsageError):
 
 
 class UnreadableEntriesError(LogError):
-    """Entries of a changelog from ``offset`` on cannot be read. ``last``: the last of them, if it is known.
+    """Entries of a changelog from ``offset`` on cannot be read. ``last``: the last offset, if known.
 
     ``lasting``: no further attempt will read them.
     """
@@ -169,11 +169,11 @@ class StateStore(Protocol):
     def write(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
         """Write ``entries`` and ``position``, all or nothing. An entry without a value deletes its key.
 
-        ``make_room`` is awaited afterwards, before the next one.
+        Await ``make_room`` before the next write.
         """
 
     async def make_room(self) -> None:
-        """Wait until what was written takes no more memory than the stores of the process may take."""
+        """Wait until entries that are in no file yet are within the memory of all stores of the process."""
 
     async def restore(self, entries: Mapping[bytes, bytes | None], *, position: int) -> None:
         """Write as ``write`` does, but from the changelog and without blocking the event loop.

@@ -6,8 +6,8 @@ Its steps have this order, and no other is safe:
 2. ``Ledger.finish``, only if a former owner's transaction is still open: see :func:`is_committed`
 3. the store is restored up to that end. It is wiped first if it is not a prefix of this changelog, if it has
    entries of a transaction that was aborted, or if the mark after the store's position shows that the
-   changelog was rebuilt. Entries that cannot be read are passed over only if a rebuild began after them:
-   it has written all entries that count again
+   changelog was rebuilt. Entries that cannot be read are skipped only if a rebuild began after them:
+   it has written every entry that counts once more
 4. the checkpoint mark, read from the store, has the offset at which to continue. Only then is the log fetched
 
 Owners of releases before claims have one transactional id for the partition. It is fenced, too, where a
@@ -253,7 +253,7 @@ async def _recover(
 async def _restore(
     ledger: Ledger, store: StateStore, start: int, extent: Extent, recovery: Recovery, *, anew: bool
 ) -> bool:
-    """Restore the store from ``start`` on. False: it is of before a rebuild; not if it is read ``anew``."""
+    """Restore the store from ``start`` on; False if it is older than a rebuild. ``anew``: it was empty."""
     known = None if anew else store.get(CHECKPOINT_KEY)
     async with aclosing(ledger.changelog(start, extent.end)) as pieces:
         async for entries, after in pieces:
@@ -273,7 +273,7 @@ def _unreadable(partition: int, error: UnreadableEntriesError, address: str) -> 
     place, rebuild = f"partition {partition}", advice.rebuild(address)
     if error.lasting:
         return TakeOverError(f"{place}: {error}; {rebuild}")
-    return LogError(f"{place}: {error}; if no replica has it and it stays so, {rebuild}")
+    return LogError(f"{place}: {error}; if no replica has the batch undamaged, {rebuild}")
 
 
 async def _mark(

@@ -96,8 +96,8 @@ class ChangelogSnapshot:
 
     ``identity`` is that of the log now. ``open_store`` opens an empty store, which ``close`` closes.
     ``has_events`` returns whether the log has an event from one offset to before another: the last offsets of
-    a log may be transaction markers only. ``closed`` is called when it is closed; others may still be read
-    afterwards.
+    a log may be transaction markers only. ``closed`` is called when it is closed; other snapshots
+    may still be read afterwards.
     """
 
     app: AppId

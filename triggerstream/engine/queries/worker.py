@@ -46,7 +46,7 @@ _APPEND_S = 30.0
 """How long somebody who gives an order waits for the log to take it."""
 LAG = 5_000
 """Number of records that a worker of all partitions folds in a fifth of a second. The index of a partition
-pauses while more records of this partition wait than its equal share in them: at a steady load, fewer do."""
+pauses while more records of the partition wait than its equal share of these; at a steady load, fewer do."""
 _LEAST_LAG = 50
 """The least share of a partition, for any number of partitions."""
 

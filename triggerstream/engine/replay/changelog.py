@@ -148,9 +148,9 @@ class ChangelogArchive:
         )
 
     async def _entries(self, extent: Extent) -> tuple[dict[bytes, bytes | None], str | None]:
-        """The entries by key, and why some that no rebuild has replaced cannot be read, if that is so.
+        """The entries by key; and why some that no rebuild has replaced cannot be read, or None.
 
-        They may have had a newer checkpoint than those before them: only one that follows counts.
+        The unreadable ones may include the newest checkpoint, so only a checkpoint after them counts.
         """
         begin, entries, lost = extent.begin, dict[bytes, bytes | None](), None
         while begin < extent.end:

@@ -80,7 +80,7 @@ async def find_starts(
         if kept.log_begin > 0 and kept.lost is not None and not options.agreed:
             raise UsageError(
                 f"partition {archive.number}: {lost_beginning(kept)}, and {kept.lost}: sessions would be "
-                "lost, or fall behind what was decided for them; "
+                "lost, or go back to an older state; "
                 f"{advice.rebuild_all_the_same(archive.address)}"
             )
         if kept.partitions not in {None, archive.partitions}:
