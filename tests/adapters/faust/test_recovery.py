@@ -17,7 +17,7 @@ from triggerstream.engine.partitioned.ownership import Assignment, Owner
 
 EVENTS = "events"
 ITERATIONS = 50
-"""Turns of the event loop, more than what was set takes to be noticed."""
+"""Turns of the event loop: more than a task takes to notice an event that was set."""
 
 
 class NotedOwner(Owner):
@@ -88,7 +88,7 @@ async def assign(recovery: TakeOver, worker: Worker, generation: int, *numbers: 
 async def test_nothing_is_taken_over_between_a_revocation_and_the_next_assignment(
     worker: Worker, recovery: TakeOver, turns: int
 ) -> None:
-    """A rebalance may follow on one at once: what it takes back would be opened, while it is closed."""
+    """A second rebalance may follow at once: stores that it closes would be opened at the same time."""
     await assign(recovery, worker, 1, 0, 1)
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A batch of the changelog that cannot be read: no state is lost without a word, and a rebuild ends it."""
+"""A batch of the changelog that cannot be read: no state is lost silently, and a rebuild repairs it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.faults]
 TASKS = '{"t": {"after": ["a", "b"], "run": "tasks.t"}}'
 SESSIONS = ("early", "spoilt", "late")
 LASTING = {"compression"}
-"""The damage that no other attempt and no other replica cures."""
+"""The damage that is the same at every attempt and on every replica."""
 
 
 @pytest.mark.timeout(600)
@@ -45,7 +45,7 @@ async def test_a_changelog_that_cannot_be_read_refuses_a_take_over_until_it_is_r
         upto = "" if how == "format" else f" to {last}"
         says = f"{app.topics.changelog}, partition 0: the record batch at offset {first}{upto} cannot be read"
 
-        # A store of after the batch needs nothing of it.
+        # A store that ends after the batch does not need it.
         worker = app.start("kept")
         await worker.ready()
         await worker.drained()
@@ -74,7 +74,7 @@ async def test_a_changelog_that_cannot_be_read_refuses_a_take_over_until_it_is_r
         assert checked.status == 0, checked
         shown = await triggerstream("sessions", "show", "spoilt", "--at", at)
         assert (shown.status, "t#0" in shown.out) == (0, True), shown
-        # No store, one of before the batch was damaged, and one that was refused.
+        # A worker without a store, one with a store from before the damage, and the refused one.
         for number, name in enumerate(("newer", "kept", "new")):
             worker = app.start(name)
             await worker.ready()
@@ -233,6 +233,6 @@ async def command_count(app: Stage) -> int:
 
 
 async def decided(app: Stage, worker: WorkerProcess, count: int) -> None:
-    """Wait until so many commands are there, and everything is folded."""
+    """Wait until everything is folded, and check that ``count`` commands are there."""
     await app.settled()
     assert await command_count(app) == count, worker.text()

@@ -82,7 +82,7 @@ class GatedFencing(MemoryFencing):
         super().__init__(partitions)
         self.gates = gates
         self.waited_s: list[float] = []
-        """How long each question what can be read was to wait."""
+        """The ``within_s`` of each call of ``readable``."""
 
     async def fence(self, ids: Collection[OwnerId]) -> None:
         await super().fence(ids)
@@ -384,7 +384,7 @@ class OneByOneTopic(MemoryOwnersTopic):
 
 
 async def test_of_two_with_claims_between_each_other_only_one_waits(cluster: Cluster) -> None:
-    """Each would wait for the other to end what a former owner of both has left open, 10 s long."""
+    """Else each would wait 10 s for the other to end the transactions of a former owner of both."""
     former = cluster.process()
     await former.take(0, 1)
     cluster.partitions[0].unmarked = 1  # so its claim is not forgotten

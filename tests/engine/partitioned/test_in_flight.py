@@ -17,7 +17,7 @@ from triggerstream.engine.processor import PART_BYTES
 
 
 def part(*, size: int = 1, records: int = 1) -> FoldedPart:
-    """A folded batch of so many bytes and records."""
+    """A folded batch with these numbers of bytes and records."""
     checkpoint = Checkpoint(partition=0, offset=records, records=records, size=size)
     return FoldedPart(checkpoint=checkpoint, rules=Rules(app=AppId("test")), ends=True)
 

@@ -398,7 +398,7 @@ async def test_entries_that_cannot_be_read_refuse_a_take_over_that_needs_them(
         said = str(refused.value)
         assert said.startswith("partition 0: the batch at 1 cannot be read; ")
         assert said.endswith(advice.rebuild(advice.ANY_APP))
-    # A store of after them needs them no more.
+    # A store that ends after them does not need them.
     partition = bench.partition()
     assert await partition.open() == 2
     await partition.close()

@@ -284,7 +284,7 @@ async def test_a_rebuild_ends_what_cannot_be_read_in_a_changelog_and_decides_not
     refused = (await check(broken(), ignore)).refused or ""
     assert refused == f"the batch at 0 cannot be read; {advice.rebuild(advice.ANY_APP)}"
     done = await rebuilt(bench, of=broken())
-    # Where it is not known what follows, the checkpoint is not known either, and the commands say more.
+    # If the end of the batch is unknown, so is a checkpoint after it: the commands show what was folded.
     assert (done.offset, done.source) == ((4, Source.CHECKPOINT) if last else (3, Source.GROUP))
     found = await check(broken(), ignore)
     assert (found.agrees, found.offset) == (True, done.offset)
