@@ -108,9 +108,8 @@ async def test_a_partition_that_stands_still_is_named_and_the_others_are_read_fi
     assert str(stuck) == said
 
 
-async def test_a_batch_that_cannot_be_read_is_the_error_of_its_partition_alone(
-    connection: Connection, topics: Topics, producer: AIOKafkaProducer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have batches with the word ``spoilt`` a wrong checksum, and be fetched again at once."""
     monkeypatch.setattr(fetches, "RETRY_S", 0.05)
     whole = batches._Batch.__getattr__  # noqa: SLF001 - what a disk would do to a server of one's own
 
@@ -118,6 +117,34 @@ async def test_a_batch_that_cannot_be_read_is_the_error_of_its_partition_alone(
         return (lambda: False) if name == "validate_crc" and b"spoilt" in self._data else whole(self, name)
 
     monkeypatch.setattr(batches._Batch, "__getattr__", checked)  # noqa: SLF001
+
+
+async def test_batches_of_many_partitions_that_cannot_be_read_are_tried_at_the_same_time(
+    connection: Connection,
+    topics: Topics,
+    producer: AIOKafkaProducer,
+    consumers: list[AIOKafkaConsumer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A damaged disk has several: a take-over after a rebuild would need five seconds for each."""
+    spoil(monkeypatch)
+    for partition in range(PARTITIONS):
+        await send_all(producer, partition, [(topics.changelog, [Entry(b"s", b"spoilt")])])
+    reader = ChangelogReader(connection, topics.changelog)
+    found = await asyncio.gather(
+        *(read(reader, partition, 0, 1) for partition in range(PARTITIONS)), return_exceptions=True
+    )
+    for partition, error in enumerate(found):
+        assert isinstance(error, fetches.UnreadableError)
+        assert (error.batch.partition, error.batch.tries) == (partition, fetches.TRIES)
+        assert str(error) == str(error.batch)
+    assert len(consumers) < PARTITIONS
+
+
+async def test_a_batch_that_cannot_be_read_is_the_error_of_its_partition_alone(
+    connection: Connection, topics: Topics, producer: AIOKafkaProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch)
     await send_all(producer, 2, [(topics.changelog, [Entry(b"s", b"spoilt")])])
     await fill(producer, topics)
     reader = ChangelogReader(connection, topics.changelog)

@@ -134,8 +134,9 @@ class ChangelogReader:
                 try:
                     await self._read(readings)
                 except UnreadableError as exc:
-                    batch = exc.batch
-                    await readings.pop(TopicPartition(batch.topic, batch.partition)).hand_over(exc)
+                    for batch in (exc.batch, *exc.others):
+                        reading = readings.pop(TopicPartition(batch.topic, batch.partition))
+                        await reading.hand_over(UnreadableError(batch))
                     # The others go on with another consumer: this one may have taken more of their records.
                     rest = [reading for reading in readings.values() if reading.position < reading.end]
                     self._waiting[:0] = rest

@@ -82,11 +82,12 @@ class Unreadable:
 
 
 class UnreadableError(LogError):
-    """A record batch cannot be read, even after repeated fetches."""
+    """A record batch cannot be read, even after repeated fetches; nor can ``others`` of other partitions."""
 
-    def __init__(self, batch: Unreadable) -> None:
+    def __init__(self, batch: Unreadable, others: Sequence[Unreadable] = ()) -> None:
         super().__init__(str(batch))
         self.batch = batch
+        self.others = others
 
 
 def refuse_unfit(records: Iterable[Any], place: TopicPartition) -> None:
@@ -144,10 +145,14 @@ async def fetched(
     found: dict[TopicPartition, list[Any]] = await consumer.getmany(
         *places, timeout_ms=timeout_ms, max_records=max_records
     )
-    for batch in unreadable(consumer, places or consumer.assignment()):
+    lost = [
+        batch
+        for batch in unreadable(consumer, places or consumer.assignment())
         # The records before it were returned by the same call. An error now would lose them.
-        if batch.settled and not found.get(TopicPartition(batch.topic, batch.partition)):
-            raise UnreadableError(batch)
+        if batch.settled and not found.get(TopicPartition(batch.topic, batch.partition))
+    ]
+    if lost:
+        raise UnreadableError(lost[0], lost[1:])
     return found
 
 
