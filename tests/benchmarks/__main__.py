@@ -124,7 +124,7 @@ _MINUTES = {"kafka": 9.0, "kafka-large": 8.0}
 
 PARTS: dict[str, Part] = {
     "core": Part(about="decode, step and encode of an event", minutes=1, run=once(core.run)),
-    "plain": Part(about="lists of triggers, beside an old release", minutes=1, run=once(plain.run)),
+    "plain": Part(about="lists of triggers, beside an earlier commit", minutes=1, run=once(plain.run)),
     "open-instances": Part(about="many open instances or triggers", minutes=1, run=once(open_instances.run)),
     "timers": Part(about="timers, many at once", minutes=3, run=once(timers.run)),
     "past": Part(about="events of a session by its past", minutes=1, run=once(past.run)),
@@ -168,17 +168,22 @@ def main(words: Sequence[str]) -> int:
         epilog=f"parts:\n{listed()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", choices=[*PARTS, []], help="default: all but long"
-    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help="default: all but long")
     parser.add_argument("--long", action="store_true", help="without PART: the long ones")
     parser.add_argument("--fresh", action="store_true", help="do not use what an earlier run measured")
     parser.add_argument("--rounds", type=int, help="how often each contender runs")
     parser.add_argument("--events", type=int, help="events of a run, both halves together")
     parser.add_argument("--sessions", type=int, default=kafka_recovery.SESSIONS, help="of recovery")
     parser.add_argument("--minutes", type=float, default=kafka_memory.MINUTES, help="of memory")
-    parser.add_argument("--base", default="", help="commit to compare with; default: the last release")
+    parser.add_argument(
+        "--base",
+        default="",
+        help=f"commit to compare with; default: the last release, {baseline.BASE} before the first",
+    )
     given = parser.parse_args(words)
+    for part in given.parts:
+        if part not in PARTS:
+            parser.error(f"there is no part {part!r}: choose from {', '.join(PARTS)}")
     settings = Settings(
         rounds=given.rounds,
         events=given.events,

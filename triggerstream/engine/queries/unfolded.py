@@ -32,4 +32,4 @@ def describe_unfolded(waiting: Mapping[int, int]) -> str:
     if not waiting:
         return ""
     count = sum(waiting.values())
-    return f"{count:,} events are not processed yet" if count > 1 else "1 event is not processed yet"
+    return f"up to {count:,} events are not processed yet" if count > 1 else "1 event is not processed yet"
