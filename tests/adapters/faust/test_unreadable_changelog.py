@@ -108,6 +108,8 @@ async def test_a_checkpoint_that_cannot_be_read_is_found_again_from_the_commands
         asked = await triggerstream("doctor", "--at", at)
         (line,) = [line for line in asked.out.splitlines() if "checkpoints" in line]
         assert (asked.status, says in line, advice.rebuild(at) in line) == (1, True, True), asked
+        named = [line[4:].split()[0] for line in asked.out.splitlines()]
+        assert {"transactions", "workers", "owners", "hand-over"} <= set(named), "all the rest is checked"
         worker = app.start("new")
         assert await worker.ended() == 2, worker.text()
         assert says in worker.text()
