@@ -172,5 +172,5 @@ def test_a_server_of_probes_that_ends_ends_the_process(monkeypatch: pytest.Monke
     with served(app, host="127.0.0.1", port=0, on_end=health.fail):
         wait_until(lambda: health.failed)
     assert health.failed is not None
-    assert health.failed.startswith("the background task `probes` has ended: TaskEndedError: ")
-    assert "ValueError: odd" in health.failed
+    assert health.failed.startswith("the background task `probes` has ended: the background task `")
+    assert health.failed.endswith(" has ended: ValueError: odd")

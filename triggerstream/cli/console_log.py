@@ -1,4 +1,7 @@
-"""Console log format: each record begins a line, and text inside a record cannot begin another one."""
+"""Console log format: each record begins a line, which ends with its facts.
+
+Text inside a record cannot begin another line.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import logging
 from types import TracebackType
 from typing import TypeAlias
 
+from triggerstream.cli.printing import without_passwords
 from triggerstream.core.printable import escape
+from triggerstream.engine.logfacts import facts_of
 from triggerstream.engine.loglimit import LibraryLimit
 
 _ExcInfo: TypeAlias = (
@@ -16,14 +21,14 @@ _INDENT = "    "
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Formats time, level, logger and message on one line, and an indented traceback below it."""
+    """Formats time, level, logger, message and facts on one line, and an indented traceback below it."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    def __init__(self, line: str = "%(asctime)s %(levelname)s %(name)s: %(message)s") -> None:
+        super().__init__(line)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """The first line."""
-        return escape(super().formatMessage(record))
+        return escape(without_passwords(super().formatMessage(record) + facts_of(record)))
 
     def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802 - logging's name
         """The traceback, escaped: the text of an exception may contain data from outside."""

@@ -50,14 +50,16 @@ def existing(at: str) -> Address:
 def quiet() -> None:
     """Limit what libraries log to standard error: nothing of aiokafka, a bounded number of lines of others.
 
-    A command prints the error that it raises, in one line.
+    A command prints the error that it raises, in one line. Lines of our own are written with their facts.
     """
+    from triggerstream.cli.console_log import ConsoleFormatter
     from triggerstream.engine.loglimit import LIMIT
 
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     logging.getLogger("aiokafka").propagate = False
     if logging.lastResort is not None:
         logging.lastResort.addFilter(LIMIT)
+        logging.lastResort.setFormatter(ConsoleFormatter("%(message)s"))
 
 
 def administered(at: str | None, why: str) -> Administration:

@@ -61,6 +61,14 @@ class UndispatchableError(DispatchError):
     """The executor can never take this command, however often it is sent."""
 
 
+def describe_error(exc: BaseException) -> str:
+    """The message of an error of triggerstream; of any other, ``Type: message``."""
+    text = str(exc)
+    if text and isinstance(exc, TriggerstreamError):
+        return text
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that is wrong (``error``) or doubtful (``warning``) in a file.

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from triggerstream.core.errors import TriggerstreamError
+from triggerstream.core.errors import TriggerstreamError, describe_error
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +70,11 @@ class Background:
 
 def end_of(name: str, error: BaseException | None, *, cancelled: bool = False) -> BaseException:
     """The error for the end of the background task ``name``, which is also logged."""
-    logger.error("background task ended", extra={"task": name, "error": repr(error) if error else None})
+    why = describe_error(error) if error else None
+    logger.error("background task ended", extra={"task": name, "error": why})
     if isinstance(error, TriggerstreamError):
         return error
-    how = f"{type(error).__name__}: {error}" if error else "it was cancelled" if cancelled else "it returned"
+    how = describe_error(error) if error else "it was cancelled" if cancelled else "it returned"
     ended = TaskEndedError(f"the background task `{name}` has ended: {how}")
     ended.__cause__ = error
     return ended

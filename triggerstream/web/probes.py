@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from triggerstream.core.errors import UsageError
+from triggerstream.core.errors import UsageError, describe_error
 from triggerstream.engine.health.liveness import PublishedHealth
 from triggerstream.supervision.channel import PROBES
 from triggerstream.supervision.child import Supervision
@@ -100,7 +100,7 @@ def served(
                 asyncio.run(work)
                 reason = "it returned"
             except Exception as exc:  # noqa: BLE001 - after any error, nobody could probe the process any more
-                reason = f"{type(exc).__name__}: {exc}"
+                reason = describe_error(exc)
             if not leaving.is_set():
                 on_end(f"the background task `probes` has ended: {reason}")
 

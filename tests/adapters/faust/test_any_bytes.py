@@ -139,11 +139,13 @@ async def test_a_batch_that_cannot_be_read_is_passed_over_only_where_an_operator
 
         # A range that ends beyond the log is refused: what is still to come is not lost.
         worker = app.start("w2", arguments=("--skip", f"{place}:2-99"))
-        await eventually(lambda: "ends at offset 5" in worker.text(), within_s=90, what=worker.text)
+        refused = f"ending with status 2: --skip {place}:2-99: the log of partition {place} ends at offset 5"
+        await eventually(lambda: refused in worker.text(), within_s=90, what=worker.text)
         worker.kill()
 
         worker = app.start("w3", arguments=("--skip", f"{place}:2-3"))
-        await eventually(lambda: "range of the log skipped" in worker.text(), within_s=60)
+        skipped = f"range of the log skipped (partition={place} offset=2 last=3 error="
+        await eventually(lambda: skipped in worker.text(), within_s=60, what=worker.text)
         await decides(app, worker)
         listed = await triggerstream("deadletters", "list", *at, "--json")
         (letter,) = [orjson.loads(line) for line in listed.out.splitlines()]

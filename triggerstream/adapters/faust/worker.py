@@ -34,7 +34,7 @@ from triggerstream.adapters.freed_memory import find_malloc_trim, return_freed_m
 from triggerstream.adapters.kafka.group import LEAVE_S, leave
 from triggerstream.adapters.kafka.layout import Layout
 from triggerstream.adapters.kafka.topics import Topics, worker_group
-from triggerstream.core.errors import LogError
+from triggerstream.core.errors import LogError, describe_error
 from triggerstream.core.printable import ranges
 from triggerstream.engine.background import Background
 from triggerstream.engine.broker_wait import BrokerWait
@@ -270,7 +270,7 @@ def end_process(
     status = FENCED if isinstance(exc, FencedError) else REFUSED if is_refusal(exc) else FAILED
     if status == FAILED:
         logger.critical("worker ends", exc_info=exc)
-    write_line(f"ending with status {status}: {type(exc).__name__}: {exc}")
+    write_line(f"ending with status {status}: {describe_error(exc)}")
     on_end(str(exc) or type(exc).__name__)
     if status == REFUSED:
         on_refusal()

@@ -47,7 +47,7 @@ from triggerstream.adapters.kafka.spare_ids import AGAIN_S, SpareIds
 from triggerstream.adapters.kafka.stopping import abandon, retrieve_error, stop
 from triggerstream.adapters.kafka.topics import Topics, worker_group
 from triggerstream.adapters.kafka.transactional_ids import InitialisedId
-from triggerstream.core.errors import LogError
+from triggerstream.core.errors import LogError, describe_error
 from triggerstream.core.ids import AppId
 from triggerstream.engine.failpoints import failpoint
 from triggerstream.wire.claims import OwnerId
@@ -283,7 +283,9 @@ class TransactionGroup:
             extra={
                 "partitions": sorted(one.partition for one in culprits),
                 "others": len(taken) - len(culprits),
-                "error": next((repr(error) for error in culprits.values() if error is not None), None),
+                "error": next(
+                    (describe_error(error) for error in culprits.values() if error is not None), None
+                ),
                 "spare": len(self._spare.ids),
             },
         )
@@ -306,7 +308,8 @@ class TransactionGroup:
             if error is None:
                 self._run(self._return(shared, culprit))
             else:
-                text = f"partition {culprit.partition}: the log did not take a checkpoint: {error!r}"
+                why = describe_error(error)
+                text = f"partition {culprit.partition}: the log did not take a checkpoint: {why}"
                 self._run(fail_after([*others, *shared.waiting], culprit, LogError(text)))
 
     async def _settled(self, partitions: Collection[int]) -> None:

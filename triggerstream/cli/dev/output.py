@@ -9,8 +9,9 @@ from typing import Protocol, cast
 
 from triggerstream.cli.findings import finding_fields, finding_line
 from triggerstream.cli.printing import Styled, brief, count_of, json_line, print_line, without_passwords
-from triggerstream.core.errors import ConfigError, Finding
+from triggerstream.core.errors import ConfigError, Finding, describe_error
 from triggerstream.core.ids import Json, JsonObject
+from triggerstream.engine.logfacts import facts_of
 from triggerstream.engine.loglimit import LibraryLimit
 
 _COLOURS = {
@@ -161,7 +162,7 @@ def print_findings(error: Exception) -> None:
 
 
 class LogLines(logging.Handler):
-    """Log handler that writes each record as one line: the message, then its fields.
+    """Log handler that writes each record as one line: the message, then its facts.
 
     ``write_line`` gets the level and the line. The number of lines from libraries is limited.
     """
@@ -172,16 +173,11 @@ class LogLines(logging.Handler):
         self._write_line = write_line
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line; an exception adds its type and message."""
-        fields = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-        pairs = " ".join(f"{name}={value}" for name, value in fields.items())
+        """Write one line; an exception adds its message, and its type unless it is one of ours."""
         cause = record.exc_info[1] if record.exc_info else None
-        error = f": {type(cause).__name__}: {cause}" if cause is not None else ""
+        error = f": {describe_error(cause)}" if cause is not None else ""
         first = record.getMessage().partition("\n")[0]
-        self._write_line(record.levelname, f"{first}{error}{f' ({pairs})' if pairs else ''}")
-
-
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+        self._write_line(record.levelname, f"{first}{error}{facts_of(record)}")
 
 
 def _clock(instant: Json) -> str:
