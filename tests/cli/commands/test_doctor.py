@@ -160,6 +160,10 @@ def test_kafka_from_no_topics_to_a_worker_at_work(
     tasks = tmp_path / "survey.json"
     tasks.write_text(SURVEY)
     assert cli("config", "apply", str(tasks), at=address).status == 0
+    assert said(cli("doctor", "--json", at=address))["configuration"] == (
+        False,
+        "a tasks file is applied, and no worker has read it yet: start a worker",
+    )
     with SyncClient(address) as client:
         client.fire("s", "module1")
     named = ("--instance-id", "w1", "--web-port", str(free_port()))

@@ -17,7 +17,8 @@ from triggerstream.cli.opening import existing, quiet, run
 from triggerstream.cli.options import at_option, json_option
 from triggerstream.cli.printing import count_of, json_line, print_line
 from triggerstream.core import advice
-from triggerstream.core.errors import TriggerstreamError, UsageError
+from triggerstream.core.errors import DecodeError, TriggerstreamError, UsageError
+from triggerstream.core.events import ConfigApplied
 from triggerstream.core.ids import AppId, JsonObject
 from triggerstream.core.listing import failures, stuck_since
 from triggerstream.core.projections import SILENT_US
@@ -27,7 +28,9 @@ from triggerstream.engine.ports import Reader
 from triggerstream.engine.queries.view import View
 from triggerstream.present import words
 from triggerstream.settings import Address, SqliteAddress, locate
+from triggerstream.wire.events import decode
 from triggerstream.wire.instants import format_instant
+from triggerstream.wire.records import Record
 
 if TYPE_CHECKING:
     from triggerstream.engine.operations.administration import Administration
@@ -148,7 +151,7 @@ async def _cluster(address: Address, workers: int, runs: set[str]) -> AsyncItera
     apply = advice.apply_first_file(str(address), kafka=True)
     try:
         for what, parts in (
-            ("events", _folded(reader, count, address.app, runs, apply=apply)),
+            ("events", _folded(reader, count, address.app, runs, apply=apply, engine="worker")),
             ("transactions", _transactions(administration)),
             ("workers", _processes(administration, count, workers)),
             ("owners", _owners(administration)),
@@ -235,7 +238,8 @@ async def _embedded(at: str, runs: set[str]) -> AsyncIterator[DoctorCheck]:
             if isinstance(address, SqliteAddress):
                 yield _engine(runs=bootstrap.has_engine(address))
                 refusal = await asyncio.to_thread(bootstrap.clock_watch(address).describe_refusal)
-            async for seen in _folded(reader, 1, address.app, runs, apply=apply, clock_refusal=refusal):
+            parts = _folded(reader, 1, address.app, runs, apply=apply, engine="dev", clock_refusal=refusal)
+            async for seen in parts:
                 yield seen
         finally:
             await reader.close()
@@ -256,16 +260,19 @@ async def _folded(
     runs: set[str],
     *,
     apply: str,
+    engine: str,
     clock_refusal: str | None = None,
 ) -> AsyncIterator[DoctorCheck]:
     """The configuration in force, how many events wait, the clocks, instances and dead letters.
 
+    ``apply`` is the advice if no tasks file was ever applied, ``engine`` the command that would read one.
     ``clock_refusal``: why no event is accepted, if the log refuses them because of this machine's clock.
     The names of the Celery tasks that the file runs are added to ``runs``.
     """
     from triggerstream.engine.queries.future_arrivals import describe_future, newest_arrival_us
 
     hashes: set[str | None] = set()
+    waits = False
     lag, more, newest_us, now_us = 0, False, 0, time.time_ns() // 1000
     oldest_us = now_us
     for partition in range(partitions):
@@ -274,10 +281,14 @@ async def _folded(
         progress = await reader.progress(partition=partition)
         # Offsets alone do not tell: the mark of a transaction has one too, and may be the last of the log.
         left = await reader.records(after=progress.offset - 1, limit=_COUNTED, partition=partition)
+        waits = waits or (not texts and any(_is_configuration(record) for record in left))
         lag, more = lag + len(left) + progress.blocked, more or len(left) == _COUNTED
         oldest_us = min([oldest_us, *(record.arrival_us for record in left[:1])])
         newest_us = max(newest_us, await newest_arrival_us(reader, progress, partition=partition))
-    yield _configuration(hashes, apply)
+    missing = f"no engine has one in force: {apply}; and start an engine"
+    if waits:
+        missing = f"a tasks file is applied, and no {engine} has read it yet: start a {engine}"
+    yield _configuration(hashes, missing)
     says = (
         f"{lag} or more events wait"
         if more
@@ -318,14 +329,21 @@ async def _dead_letters(reader: Reader) -> DoctorCheck:
     return DoctorCheck(what="dead letters", well=True, says=says)
 
 
-def _configuration(hashes: set[str | None], apply: str) -> DoctorCheck:
+def _is_configuration(record: Record) -> bool:
+    try:
+        return isinstance(decode(record), ConfigApplied)
+    except DecodeError:
+        return False
+
+
+def _configuration(hashes: set[str | None], missing: str) -> DoctorCheck:
+    """The configuration in force; ``missing`` says what to do if there is none."""
     if len(hashes) > 1:
         says = "partitions have different ones: a worker has not come to the newest, see `events`"
         return DoctorCheck(what="configuration", well=False, says=says)
     (found,) = hashes
     if found is None:
-        says = f"no engine has one in force: {apply}; and start an engine"
-        return DoctorCheck(what="configuration", well=False, says=says)
+        return DoctorCheck(what="configuration", well=False, says=missing)
     return DoctorCheck(what="configuration", well=True, says=f"{found[:12]} is in force")
 
 
