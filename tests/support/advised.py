@@ -15,18 +15,18 @@ _BACKTICKS = re.compile(r"`([^`]+)`")
 _PATIENCE = "stays a member until its session times out"
 
 
-def printed_command(text: str, said: str) -> list[str]:
-    """The words of the first command of the advice ``text``, which is shown to be part of ``said``."""
+def printed_command(text: str, said: str, *, number: int = 0) -> list[str]:
+    """The words of a command of the advice ``text``, which is shown to be part of ``said``."""
     assert text in said, said
-    return shlex.split(_BACKTICKS.findall(text)[0])
+    return shlex.split(_BACKTICKS.findall(text)[number])
 
 
-async def carry_out(text: str, said: str, *more: str, status: int = 0) -> Ran:
-    """Run the first command of an advice that was printed in ``said``, once no killed worker is a member.
+async def carry_out(text: str, said: str, *more: str, status: int = 0, number: int = 0) -> Ran:
+    """Run a command of an advice that was printed in ``said``, once no killed worker is a member.
 
-    ``more``: options that the advice leaves to its reader.
+    ``number``: which of its commands; ``more``: options that the advice leaves to its reader.
     """
-    program, *words = printed_command(text, said)
+    program, *words = printed_command(text, said, number=number)
     assert program == "triggerstream"
     async with asyncio.timeout(END_S):
         while _PATIENCE in (ran := await triggerstream(*words, *more)).err:

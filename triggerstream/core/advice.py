@@ -44,6 +44,28 @@ def rehome_added(at: str, *, partitions: int, known: bool = True) -> str:
     )
 
 
+def make_owners_again(at: str, *, bootstrap: str, topic: str) -> str:
+    """Advice for claims that cannot be read. Their owners cannot be fenced, so none of them may run."""
+    return (
+        f"stop all workers, delete the topic with `kafka-topics.sh --bootstrap-server {quote(bootstrap)} "
+        f"--delete --topic {quote(topic)}`, then run `triggerstream topics create --at {quote(at)}` and "
+        f"`triggerstream replay --rebuild --from-offset commands --at {quote(at)}`"
+    )
+
+
+# ---- records that cannot be read ------------------------------------------------------------------
+
+
+def skip_lost_events(lost: str) -> str:
+    """Advice for a batch of events that cannot be read; ``lost`` is its range, as the option takes it."""
+    return f"if no replica has it undamaged: `triggerstream worker … --skip {quote(lost)}`"
+
+
+def skip_lost_commands(lost: str) -> str:
+    """Advice for a batch of commands that cannot be read; ``lost`` is its range, as the option takes it."""
+    return f"if no replica has it undamaged: `triggerstream bridge … --skip {quote(lost)}`"
+
+
 # ---- stored sessions ---------------------------------------------------------------------
 
 

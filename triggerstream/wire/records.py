@@ -17,6 +17,11 @@ def headers_bytes(headers: Headers) -> int:
     return sum(len(name.encode()) + len(text or b"") + _HEADER_OVERHEAD for name, text in headers)
 
 
+def offsets(first: int, last: int | None) -> str:
+    """``offset 5``, or ``offset 5 to 9``. ``last``: None if it is not known."""
+    return f"offset {first}" if last is None or last == first else f"offset {first} to {last}"
+
+
 class UnreadableBatch(Struct, frozen=True, kw_only=True):
     """Offsets from ``first`` on in a batch that cannot be unpacked within the bounds, and the reason."""
 

@@ -11,12 +11,14 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from tests.adapters.faust.workers import Stage, WorkerProcess, read_all, stage
+from tests.support.advised import printed_command
 from tests.support.commands import triggerstream
 from tests.support.kafka.raw import RawRecord, batch, packed, produce
 from tests.support.kafka.server import KafkaServer
 from tests.support.waiting import eventually, until
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.unpacking import UNPACKED_BYTES
+from triggerstream.core import advice
 from triggerstream.core.ids import AppId
 from triggerstream.core.placement import partition_of
 from triggerstream.wire.records import NewRecord
@@ -130,12 +132,18 @@ async def test_a_batch_that_cannot_be_read_is_passed_over_only_where_an_operator
         worker = app.start("w1")
         says = f"{app.topics.events}, partition {place}: the record batch at offset 2"
         await eventually(lambda: says in worker.text(), within_s=90, what=worker.text)
-        assert "Invalid CRC" in worker.text()
+        assert "Invalid CRC (tried" in worker.text()
+        repair = advice.skip_lost_events(f"{place}:2-2")
+        skip = printed_command(advice.skip_lost_events(f"{place}:2-2"), worker.text())
+        assert skip[-2:] == ["--skip", f"{place}:2-2"]  # the batch at offset 3 is damaged, too
         worker.kill()
         assert await command_count(app) == 0
 
         ran = await triggerstream("sessions", "export", "s", *at)
         assert (ran.status != 0, says in ran.err) == (True, True), ran
+        for words in (("sessions", "export", "s"), ("doctor",)):
+            ran = await triggerstream(*words, *at)
+            assert (ran.status != 0, repair in ran.out + ran.err) == (True, True), ran
 
         # A range that ends beyond the log is refused: what is still to come is not lost.
         worker = app.start("w2", arguments=("--skip", f"{place}:2-99"))

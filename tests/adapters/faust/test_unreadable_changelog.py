@@ -9,14 +9,14 @@ import pytest
 
 from tests.acceptance.replaying import set_group_back
 from tests.adapters.faust.workers import Stage, WorkerProcess, read_all, stage
-from tests.support.advised import carry_out
+from tests.support.advised import carry_out, printed_command
 from tests.support.commands import triggerstream
 from tests.support.kafka.raw import damage
 from tests.support.kafka.server import KafkaServer
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.core import advice
 from triggerstream.core.ids import AppId
-from triggerstream.wire.records import NewRecord
+from triggerstream.wire.records import NewRecord, offsets
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.faults]
 
@@ -42,8 +42,9 @@ async def test_a_changelog_that_cannot_be_read_refuses_a_take_over_until_it_is_r
         await worker.drained()
         first, last = damage(server.folder, app.topics.changelog, 0, b"spoilt", how)
         at = f"kafka://{app.connection.bootstrap}/{app.app}"
-        upto = "" if how == "format" else f" to {last}"
-        says = f"{app.topics.changelog}, partition 0: the record batch at offset {first}{upto} cannot be read"
+        where = offsets(first, None if how == "format" else last)
+        fault = f"the record batch at {where} cannot be read"
+        says = f"{app.topics.changelog}, partition 0: {fault}"
 
         # A store that ends after the batch does not need it.
         worker = app.start("kept")
@@ -59,7 +60,8 @@ async def test_a_changelog_that_cannot_be_read_refuses_a_take_over_until_it_is_r
         assert says in worker.text(), worker.text()
         assert advice.rebuild(at) in worker.text(), worker.text()
         checked = await triggerstream("replay", "--check", "--at", at)
-        assert (checked.status, says in checked.out) == (1, True), checked
+        refused = f"partition 0: in its changelog, {fault}"
+        assert (checked.status, refused in checked.out) == (1, True), checked
         for words in (("sessions", "show", "spoilt"), ("sessions", "show", "early")):
             shown = await triggerstream(*words, "--at", at)
             assert (shown.status != 0, says in shown.err) == (True, True), shown
@@ -104,7 +106,7 @@ async def test_a_checkpoint_that_cannot_be_read_is_found_again_from_the_commands
         await set_group_back(app, 3)
         first, last = damage(server.folder, app.topics.changelog, 0, b"late", "compression", newest=True)
         at = f"kafka://{app.connection.bootstrap}/{app.app}"
-        says = f"the record batch at offset {first} to {last} cannot be read"
+        says = f"the record batch at {offsets(first, last)} cannot be read"
         asked = await triggerstream("doctor", "--at", at)
         (line,) = [line for line in asked.out.splitlines() if "checkpoints" in line]
         assert (asked.status, says in line, advice.rebuild(at) in line) == (1, True, True), asked
@@ -145,7 +147,7 @@ async def test_commands_that_cannot_be_read_either_go_out_again_only_with_consen
         worker = app.start("new")
         assert await worker.ended() == 2, worker.text()
         asked = await carry_out(advice.rebuild(at), worker.text(), status=2)
-        assert f"the commands at offset {first} to {last} cannot be read" in asked.err, asked
+        assert f"the commands at {offsets(first, last)} cannot be read" in asked.err, asked
         done = await carry_out(advice.rebuild_all_the_same(at), asked.err)
         assert "rebuilt" in done.out, done
         end = (await triggerstream("doctor", "--at", at)).out
@@ -175,7 +177,7 @@ async def test_a_batch_after_a_rebuild_is_refused_as_one_before_it_was(
                 await app.settled()
             await worker.drained()
             damaged.append(damage(server.folder, app.topics.changelog, 0, session.encode(), "compression"))
-            says = "the record batch at offset {} to {} cannot be read".format(*damaged[-1])
+            says = f"the record batch at {offsets(*damaged[-1])} cannot be read"
             for words in (("sessions", "show", "older"), ("sessions", "list")):
                 shown = await triggerstream(*words, "--at", at)
                 assert (shown.status, says in shown.err) == (2, True), shown
@@ -187,6 +189,45 @@ async def test_a_batch_after_a_rebuild_is_refused_as_one_before_it_was(
             await carry_out(advice.rebuild(at), worker.text())
             listed = await triggerstream("sessions", "list", "--at", at)
             assert (listed.status, session in listed.out) == (0, True), listed
+
+
+@pytest.mark.timeout(600)
+async def test_the_newest_batch_is_named_and_not_one_that_a_rebuild_has_replaced(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, tmp_path: Path
+) -> None:
+    """Another replica may have it undamaged; then the worker needs no repair."""
+    server = start_kafka()
+    with stage(Connection(bootstrap=server.bootstrap), kafka_app, tmp_path / "stage", partitions=1) as app:
+        await app.prepare(TASKS)
+        at = f"kafka://{app.connection.bootstrap}/{app.app}"
+        worker = app.start("kept")
+        await worker.ready()
+        for session in ("older", "newer"):
+            await fire(app, session, "a")
+            await app.settled()
+        await worker.drained()
+        damage(server.folder, app.topics.changelog, 0, b"older", "compression")
+        await carry_out(advice.rebuild(at), advice.rebuild(at))
+        worker = app.start("kept")
+        await worker.ready()
+        await fire(app, "newer", "b")
+        await app.settled()
+        await worker.drained()
+        batch = damage(server.folder, app.topics.changelog, 0, b"newer", "checksum", newest=True)
+        fault = f"the record batch at {offsets(*batch)} cannot be read: "
+        fault += "CorruptRecordException: Invalid CRC (tried 5 times); "
+        says = f"{app.topics.changelog}, partition 0: {fault}"
+        worker = app.start("new")
+        await worker.failed(70)
+        worker.kill()
+        assert f"ending with status 70: {says}if no replica" in worker.text(), worker.text()
+        checked = await triggerstream("replay", "--check", "--at", at)
+        assert (checked.status, f"partition 0: in its changelog, {fault}" in checked.out) == (1, True), (
+            checked
+        )
+        for words in (("sessions", "show", "older"), ("sessions", "list")):
+            shown = await triggerstream(*words, "--at", at)
+            assert (shown.status != 0, says in shown.err) == (True, True), shown
 
 
 @pytest.mark.timeout(600)
@@ -206,18 +247,19 @@ async def test_claims_that_cannot_be_read_end_each_take_over_until_their_topic_i
         at = f"kafka://{app.connection.bootstrap}/{app.app}"
         first, last = damage(server.folder, app.topics.owners, 0, b"-w-", "compression")
         worker = app.start("kept")
-        await worker.failed(70)
-        worker.kill()
-        says = (
-            f"{app.topics.owners}, partition 0: the record batch at offset {first} to {last} cannot be read"
-        )
-        assert says in worker.text()
-        await app.delete(app.topics.owners)
-        await carry_out(advice.create_topics(at), worker.text())
-        worker = app.start("kept")
         assert await worker.ended() == 2, worker.text()
-        asked = await carry_out(advice.rebuild(at), worker.text(), status=2)
-        await carry_out(advice.rebuild_from_offset(at, commands=1), asked.err)
+        said = worker.text()
+        says = f"{app.topics.owners}, partition 0: the record batch at {offsets(first, last)} cannot be read"
+        assert says in said
+        assert "Traceback" not in said
+        servers, owners = app.connection.bootstrap, app.topics.owners
+        delete = printed_command(advice.make_owners_again(at, bootstrap=servers, topic=owners), said)
+        assert delete[1:] == ["--bootstrap-server", servers, "--delete", "--topic", owners]
+        await app.delete(delete[-1])
+        for number in (1, 2):
+            await carry_out(
+                advice.make_owners_again(at, bootstrap=servers, topic=owners), said, number=number
+            )
         worker = app.start("kept")
         await worker.ready()
         await fire(app, "s", "b")

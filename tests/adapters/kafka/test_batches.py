@@ -6,6 +6,7 @@ import gzip
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -256,3 +257,6 @@ def test_the_error_carries_the_place() -> None:
     known = fetches.Unreadable(topic="t", partition=1, offset=5, last=9, reason="CRC", tries=5)
     assert UnreadableError(known).batch is known
     assert "offset 5 to 9" in str(UnreadableError(known))
+    alone = replace(known, last=5)
+    assert str(UnreadableError(alone)).startswith("t, partition 1: the record batch at offset 5 cannot be")
+    assert (alone.lost, replace(known, last=None).lost) == ("1:5-5", "1:5-LAST")

@@ -533,6 +533,7 @@ async def test_a_batch_of_commands_that_cannot_be_read_is_passed_over_only_where
         await bridge.wait_for_output(
             f"{topics.commands}, partition 0: the record batch at offset 2 to 3 cannot be read"
         )
+        skip = printed_command(advice.skip_lost_commands("0:2-3"), bridge.text())
         bridge.kill()
         assert set(counts(broker)) == {one.id for one in first}
 
@@ -541,7 +542,7 @@ async def test_a_batch_of_commands_that_cannot_be_read_is_passed_over_only_where
         assert await begin("--skip", "0:2-99").ended() == 2
         assert "ends at offset 5: records that do not exist yet" in started[-1].text()
 
-        bridge = begin("--skip", "0:2-3")
+        bridge = begin(*skip[-2:])
         await handed_over(broker, 4)
         await commits(connection, kafka_app, await ends(connection, topics.commands, 1))
         bridge.terminate()
@@ -550,7 +551,7 @@ async def test_a_batch_of_commands_that_cannot_be_read_is_passed_over_only_where
         at = ("--at", f"kafka://{connection.bootstrap}/{kafka_app}")
         listed = await triggerstream("deadletters", "list", *at, "--json")
         (letter,) = [orjson.loads(line) for line in listed.out.splitlines()]
-        assert f"offsets 2 to 3 of {topics.commands}, given up with --skip: " in letter["reason"]
+        assert f"offset 2 to 3 of {topics.commands}, given up with --skip: " in letter["reason"]
         again = await triggerstream("deadletters", "redrive", str(letter["number"]), *at)
         assert (again.status, advice.resend_stuck() in again.err) == (1, True), again
     finally:

@@ -52,8 +52,19 @@ class Durable(MemoryPartition):
     """The changelog offsets of a batch that cannot be read."""
     lasting: bool = True
     """True if another attempt will not read it either."""
+    newest_unreadable: UnreadableEntriesError | None = None
+    """The error of a later batch, after the newest checkpoint that can be read."""
     log_begin: int = 0
     """The log's first offset that is left, for ledgers: retention has deleted the records before it."""
+
+    def unreadable_entries(self, offset: int) -> UnreadableEntriesError:
+        """The error of the batch that cannot be read, from ``offset`` on."""
+        return UnreadableEntriesError(
+            f"the batch at {offset} cannot be read",
+            offset=offset,
+            last=self.unreadable[-1],
+            lasting=self.lasting,
+        )
 
     def add(self, *records: NewRecord) -> None:
         """Append ``records``; each arrives at its offset."""
@@ -120,18 +131,17 @@ class BenchLedger(MemoryLedger):
         async for chunk in super().changelog(begin, min(lost, default=end)):
             yield chunk
         if lost:
-            raise UnreadableEntriesError(
-                f"the batch at {lost[0]} cannot be read",
-                offset=lost[0],
-                last=lost[-1],
-                lasting=self.durable.lasting,
-            )
+            raise self.durable.unreadable_entries(lost[0])
 
     async def rebuilt(self, end: int) -> int:
         self.durable.calls.append("rebuilt")
         marks = [n for n, (key, _) in enumerate(self.durable.changelog[:end]) if key == CHECKPOINT_KEY]
         is_hidden = marks and marks[-1] < self.durable.unreadable.stop
-        return -1 if is_hidden else await super().rebuilt(end)
+        if self.durable.newest_unreadable is not None:
+            raise self.durable.newest_unreadable
+        if is_hidden:
+            raise self.durable.unreadable_entries(self.durable.unreadable[0])
+        return await super().rebuilt(end)
 
     async def commit(self, commit: Commit) -> int:
         self.begun += 1

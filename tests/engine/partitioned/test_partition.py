@@ -40,7 +40,12 @@ from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.engine.partitioned.in_flight import IN_FLIGHT
 from triggerstream.engine.partitioned.ownership import Owner
 from triggerstream.engine.partitioned.partition import Partition, PartitionPhase
-from triggerstream.engine.partitioned.ports import Extent, FencedError, TakeOverError
+from triggerstream.engine.partitioned.ports import (
+    Extent,
+    FencedError,
+    TakeOverError,
+    UnreadableEntriesError,
+)
 from triggerstream.engine.partitioned.takeover import Recovery
 from triggerstream.engine.partitioned.timing import PartitionTiming
 from triggerstream.engine.partitioned.turns import TransactionTurns
@@ -396,7 +401,7 @@ async def test_entries_that_cannot_be_read_refuse_a_take_over_that_needs_them(
         with pytest.raises(TakeOverError if lasting else LogError) as refused:
             await bench.partition(store=store).open()
         said = str(refused.value)
-        assert said.startswith("partition 0: the batch at 1 cannot be read; ")
+        assert said.startswith("its changelog: the batch at 1 cannot be read; ")
         assert said.endswith(advice.rebuild(advice.ANY_APP))
     # A store that ends after them does not need them.
     partition = bench.partition()
@@ -425,6 +430,23 @@ async def test_entries_that_cannot_be_read_are_passed_over_once_they_are_rebuilt
     await bench.fold(partition)
     await partition.close()
     assert len(bench.durable.commands) == 1
+
+
+@pytest.mark.parametrize("lasting", [True, False], ids=["for ever", "perhaps on this replica alone"])
+async def test_a_batch_that_hides_whether_there_was_a_rebuild_is_named_instead_of_an_older_one(
+    bench: Bench, *, lasting: bool
+) -> None:
+    bench.configure()
+    bench.fire("s", "a")
+    await bench.live()
+    bench.durable.unreadable, bench.durable.lasting = range(1, 2), not lasting
+    rebuild_changelog(bench)
+    bench.durable.newest_unreadable = UnreadableEntriesError(
+        "the batch at 9 cannot be read", offset=9, last=9, lasting=lasting
+    )
+    with pytest.raises(LogError if not lasting else TakeOverError) as refused:
+        await bench.partition(store=BenchStore()).open()
+    assert str(refused.value).startswith("its changelog: the batch at 9 cannot be read; ")
 
 
 async def test_entries_of_after_a_rebuild_that_cannot_be_read_refuse_a_take_over(bench: Bench) -> None:

@@ -47,7 +47,7 @@ from triggerstream.core.projections import statuses
 from triggerstream.core.state import WAITING, Instance, Status
 from triggerstream.core.tasks import Configuration, Rules
 from triggerstream.engine.checkpoint import Stored
-from triggerstream.engine.partitioned.ports import Commit
+from triggerstream.engine.partitioned.ports import Commit, UnreadableEntriesError
 from triggerstream.engine.queries.changes import CountedChange, count_changes
 from triggerstream.engine.queries.snapshots import ChangelogSnapshot, ignore_progress
 from triggerstream.engine.rows import ConfigurationText
@@ -261,6 +261,10 @@ async def test_a_snapshot_begins_at_the_rebuild_where_entries_before_it_cannot_b
         await snapshot(BenchLedger(durable)).open(ignore_progress)
     mark = CheckpointMark(offset=4, identity=IDENTITY, rebuilt=len(durable.changelog))
     durable.changelog += [(b"s", b"2"), (CHECKPOINT_KEY, encode_checkpoint(mark))]
+    durable.newest_unreadable = UnreadableEntriesError("newer", offset=9, last=9, lasting=False)
+    with pytest.raises(LogError, match=r"^its changelog: newer; stop all workers and run `"):
+        await snapshot(BenchLedger(durable)).open(ignore_progress)
+    durable.newest_unreadable = None
     one = snapshot(BenchLedger(durable))
     assert (await one.open(ignore_progress)).offset == 4
     assert [entry async for page in one.pages() for entry in page.entries] == [(b"s", b"2")]

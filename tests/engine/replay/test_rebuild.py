@@ -246,7 +246,7 @@ async def test_commands_that_cannot_be_read_are_not_decided_again_without_consen
     bench.durable.changelog.clear()
     bench.durable.group_offset = 2
     commands = unreadable_commands(bench, newest=True)
-    says = "the commands at offset 1 to 1 cannot be read: damaged, so commands decided from event 3 on would"
+    says = "the commands at offset 1 cannot be read: damaged, so commands decided from event 3 on would"
     with pytest.raises(UsageError, match=f"{says} .*--yes --at"):
         await rebuilt(bench, of=replace(archive(bench), commands=commands))
     assert not bench.durable.changelog
@@ -273,7 +273,7 @@ async def test_a_rebuild_ends_what_cannot_be_read_in_a_changelog_and_decides_not
                 async for found in super().changelog(begin, end):
                     yield found
             except UnreadableEntriesError as exc:
-                raise UnreadableEntriesError(str(exc), offset=exc.offset, last=last, lasting=True) from exc
+                raise UnreadableEntriesError(exc.fault, offset=exc.offset, last=last, lasting=True) from exc
 
     def broken() -> ChangelogArchive:
         return archive(bench, ledger=Broken(bench.durable))
@@ -282,7 +282,7 @@ async def test_a_rebuild_ends_what_cannot_be_read_in_a_changelog_and_decides_not
     bench.durable.unreadable = range(2)
     bench.durable.group_offset = 2
     refused = (await check(broken(), ignore)).refused or ""
-    assert refused == f"the batch at 0 cannot be read; {advice.rebuild(advice.ANY_APP)}"
+    assert refused == f"in its changelog, the batch at 0 cannot be read; {advice.rebuild(advice.ANY_APP)}"
     done = await rebuilt(bench, of=broken())
     # If the end of the batch is unknown, so is a checkpoint after it: the commands show what was folded.
     assert (done.offset, done.source) == ((4, Source.CHECKPOINT) if last else (3, Source.GROUP))
@@ -306,11 +306,21 @@ async def test_a_checkpoint_that_cannot_be_read_is_not_replaced_by_an_older_one(
     assert (await checked(bench)).agrees
 
 
+async def test_a_check_names_the_batch_that_hides_whether_there_was_a_rebuild(bench: Bench) -> None:
+    bench.durable.unreadable = range(1)
+    bench.durable.newest_unreadable = UnreadableEntriesError(
+        "the batch at 9 cannot be read", offset=9, last=9, lasting=False
+    )
+    refused = (await checked(bench)).refused or ""
+    assert refused == f"in its changelog, the batch at 9 cannot be read; {advice.rebuild(advice.ANY_APP)}"
+
+
 async def test_a_shortened_log_cannot_replace_what_cannot_be_read_without_consent(bench: Bench) -> None:
     bench.durable.unreadable = range(1)
     bench.durable.log_begin = 2
     before = list(bench.durable.changelog)
-    says = "its log begins at offset 2.*, and the batch at 0 cannot be read: sessions would .*--yes --at"
+    lost = "in its changelog, the batch at 0 cannot be read"
+    says = f"its log begins at offset 2.*, and {lost}: sessions would .*--yes --at"
     with pytest.raises(UsageError, match=says):
         await rebuilt(bench, incomplete=True)
     assert bench.durable.changelog == before

@@ -23,6 +23,7 @@ from triggerstream.adapters.faust.consumer_thread import (
     run_to_stop,
 )
 from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError
+from triggerstream.core import advice
 from triggerstream.engine.partitioned.partition import Partition
 from triggerstream.wire.records import Record
 
@@ -143,7 +144,7 @@ class Consumer(driver.Consumer):
             None,
         )
         if lost is None:
-            self._host.fail(UnreadableError(broken))
+            self._host.fail(UnreadableError(broken, repair=advice.skip_lost_events(broken.lost)))
             return
         place, after = self._place(partition.number), lost.last + 1
         handed = await self._thread.pass_over(place, (broken.offset, after), epoch=self.epoch)

@@ -29,6 +29,7 @@ from triggerstream.adapters.kafka.log import KafkaLog
 from triggerstream.adapters.kafka.records import record_of
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, bridge_group
+from triggerstream.core import advice
 from triggerstream.core.commands import Command, Decision
 from triggerstream.core.errors import LogError, UsageError
 from triggerstream.core.ids import AppId
@@ -43,7 +44,7 @@ from triggerstream.engine.health.liveness import BridgeFigures, HealthSnapshot, 
 from triggerstream.engine.histogram import Durations
 from triggerstream.engine.loglimit import RecurringLines
 from triggerstream.engine.ports import Clock, Dispatcher
-from triggerstream.wire.records import Record, UnreadableBatch
+from triggerstream.wire.records import Record, UnreadableBatch, offsets
 
 logger = logging.getLogger(__name__)
 
@@ -217,7 +218,7 @@ class Bridge:
         covering = (one for one in self._lost if one.partition == batch.partition)
         lost = next((one for one in covering if one.first <= batch.offset <= one.last), None)
         if lost is None:
-            raise UnreadableError(batch)
+            raise UnreadableError(batch, repair=advice.skip_lost_commands(batch.lost))
         place = TopicPartition(batch.topic, batch.partition)
         end = consumer.highwater(place)
         if end is not None and lost.last >= end:
@@ -226,7 +227,7 @@ class Bridge:
                 "records that do not exist yet cannot be skipped"
             )
         consumer.seek(place, lost.last + 1)
-        named = f"offsets {batch.offset} to {lost.last} of {batch.topic}, given up with --skip"
+        named = f"{offsets(batch.offset, lost.last)} of {batch.topic}, given up with --skip"
         unreadable = UnreadableBatch(first=batch.offset, reason=f"{named}: {batch.reason}")
         self.handover.take(
             progress,

@@ -29,7 +29,7 @@ from aiokafka.consumer import fetcher
 
 from triggerstream.adapters.kafka.batches import RecordBatches, UnfitBatch, WholeBatch
 from triggerstream.core.errors import LogError
-from triggerstream.wire.records import Record
+from triggerstream.wire.records import Record, offsets
 
 TRIES = 5
 RETRY_S = 1.0
@@ -71,21 +71,36 @@ class Unreadable:
         """True if no further attempt is made."""
         return self.lasting or self.tries >= TRIES
 
+    @property
+    def place(self) -> str:
+        """The topic and the partition."""
+        return f"{self.topic}, partition {self.partition}"
+
+    @property
+    def fault(self) -> str:
+        """The offsets, and why they cannot be read."""
+        tried = "" if self.lasting else f" (tried {self.tries} times)"
+        where = offsets(self.offset, self.last)
+        return f"the record batch at {where} cannot be read: {self.reason}{tried}"
+
+    @property
+    def lost(self) -> str:
+        """The range that an operator declares lost with ``--skip``."""
+        return f"{self.partition}:{self.offset}-{'LAST' if self.last is None else self.last}"
+
     def __str__(self) -> str:
         """One line with topic, partition and offset."""
-        upto = f" to {self.last}" if self.last is not None else ""
-        tried = "" if self.lasting else f" (tried {self.tries} times)"
-        return (
-            f"{self.topic}, partition {self.partition}: the record batch at offset {self.offset}{upto} "
-            f"cannot be read: {self.reason}{tried}"
-        )
+        return f"{self.place}: {self.fault}"
 
 
 class UnreadableError(LogError):
-    """A record batch cannot be read, even after repeated fetches; nor can ``others`` of other partitions."""
+    """A record batch cannot be read, even after repeated fetches; nor can ``others`` of other partitions.
 
-    def __init__(self, batch: Unreadable, others: Sequence[Unreadable] = ()) -> None:
-        super().__init__(str(batch))
+    ``repair``: advice that the message ends with.
+    """
+
+    def __init__(self, batch: Unreadable, others: Sequence[Unreadable] = (), *, repair: str = "") -> None:
+        super().__init__(f"{batch}; {repair}" if repair else str(batch))
         self.batch = batch
         self.others = others
 
@@ -353,7 +368,7 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
                 partition=tp.partition,
                 offset=offset,
                 last=last if last is not None and last >= offset else None,
-                reason=_reason(exc),
+                reason=_reason(exc, tp),
                 tries=tries,
             )
         else:
@@ -362,6 +377,7 @@ class BatchResult(_Result):  # type: ignore[misc] # aiokafka is not typed
         return found
 
 
-def _reason(exc: Exception) -> str:
-    """The message of ``exc`` without the prefix that aiokafka adds to all its messages."""
-    return f"{type(exc).__name__}: {exc.args[0] if exc.args else exc}"
+def _reason(exc: Exception, tp: TopicPartition) -> str:
+    """The message of ``exc`` without the prefix that aiokafka adds to all messages, and without ``tp``."""
+    message = str(exc.args[0] if exc.args else exc)
+    return f"{type(exc).__name__}: {message.removesuffix(f' - {tp}')}"

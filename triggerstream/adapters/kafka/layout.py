@@ -17,7 +17,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from triggerstream.adapters.kafka.cluster import Cluster, Topic, describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
-from triggerstream.adapters.kafka.fetches import UnreadableError, refuse_unfit
+from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, refuse_unfit
 from triggerstream.adapters.kafka.records import POLL_MS, read_range, readable_extents
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
@@ -184,13 +184,22 @@ async def _filled(reader: AIOKafkaConsumer, topic: Topic) -> list[int]:
     return [place.partition for place, (first, end) in extents.items() if first < end]
 
 
+class UnreadableMarkError(DecodeError):
+    """The newest mark may be in ``batch``, which cannot be read."""
+
+    def __init__(self, batch: Unreadable) -> None:
+        super().__init__(batch.fault)
+        self.batch = batch
+
+
 async def newest_mark(
     reader: AIOKafkaConsumer, place: TopicPartition, *, end: int | None = None
 ) -> CheckpointMark | DecodeError | None:
     """The newest committed mark in a partition of a changelog, or the reason why it cannot be read.
 
     It is searched backwards from ``end``; None: from the first open transaction, or the end. A batch that
-    cannot be read may have a newer mark than those before it, so none of them is returned.
+    cannot be read may have a newer mark than those before it, so none of them is returned, but an
+    :class:`UnreadableMarkError`.
     """
     first, readable = (await readable_extents(reader, [place]))[place]
     end, window = readable if end is None else end, _WINDOW
@@ -222,7 +231,7 @@ async def _last_mark(
                             refuse_unfit([record], place)
             break
         except UnreadableError as exc:
-            newest, batch = DecodeError(str(exc)), exc.batch
+            newest, batch = UnreadableMarkError(exc.batch), exc.batch
             # If its header cannot be read either, its end is unknown: go on in the middle of the rest.
             begin = (batch.offset + end + 1) // 2 if batch.last is None else batch.last + 1
     return newest

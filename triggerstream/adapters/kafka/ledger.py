@@ -17,8 +17,8 @@ from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import dead_letter_record, read_dead_letter
 from triggerstream.adapters.kafka.ends import Ends
 from triggerstream.adapters.kafka.fencing import KafkaFencing, own_places
-from triggerstream.adapters.kafka.fetches import UnreadableError, refuse_unfit
-from triggerstream.adapters.kafka.layout import newest_mark
+from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, refuse_unfit
+from triggerstream.adapters.kafka.layout import UnreadableMarkError, newest_mark
 from triggerstream.adapters.kafka.records import STUCK_READ_S, reader_of
 from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
 from triggerstream.adapters.kafka.sending import Entry, send_all
@@ -185,15 +185,14 @@ class KafkaLedger:
                         del entries[None]  # another program wrote it
                     yield entries, min(after, end)
         except UnreadableError as exc:
-            batch = exc.batch
-            raise UnreadableEntriesError(
-                str(exc), offset=batch.offset, last=batch.last, lasting=batch.lasting
-            ) from exc
+            raise _unreadable_entries(exc.batch) from exc
 
     async def rebuilt(self, end: int) -> int:
         changelog = self._at(self._topics.changelog)
         async with reader_of(self._connection, changelog.topic) as reader:
             mark = await newest_mark(reader, changelog, end=end)
+        if isinstance(mark, UnreadableMarkError):
+            raise _unreadable_entries(mark.batch)
         return mark.rebuilt if isinstance(mark, CheckpointMark) else -1
 
     async def commit(self, commit: Commit) -> int:
@@ -235,6 +234,16 @@ class KafkaLedger:
 
     def _at(self, topic: str) -> TopicPartition:
         return TopicPartition(topic, self._partition)
+
+
+def _unreadable_entries(batch: Unreadable) -> UnreadableEntriesError:
+    return UnreadableEntriesError(
+        batch.fault,
+        place=batch.place,
+        offset=batch.offset,
+        last=batch.last,
+        lasting=batch.lasting,
+    )
 
 
 class KafkaAppender:

@@ -25,6 +25,7 @@ from triggerstream.core import advice
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.claims import Claimant, Claims
+from triggerstream.engine.partitioned.ports import TakeOverError
 from triggerstream.wire.claims import Claim, OwnerId, decode_claim, encode_claim, is_owner_id
 
 PARTITION = 0
@@ -115,10 +116,18 @@ class KafkaOwnersTopic:
         Raises:
             LogError: they cannot be read.
         """
-        return await self._read(None)
+        try:
+            return await self._read(None)
+        except TakeOverError as exc:  # nobody takes anything over here
+            raise LogError(str(exc)) from exc
 
     async def _read(self, end: int | None) -> Mapping[OwnerId, Claim]:
-        """The claims below ``end``, or to the high watermark. Nothing transactional is written there."""
+        """The claims below ``end``, or to the high watermark. Nothing transactional is written there.
+
+        Raises:
+            TakeOverError: some of them cannot be read, and no further attempt will read them.
+            LogError: they cannot be read.
+        """
         place, newest = self._place, dict[OwnerId, Claim | None]()
         try:
             async with reader_of(self._connection, place.topic, committed=False) as reader:
@@ -134,11 +143,15 @@ class KafkaOwnersTopic:
                                 continue  # no transactional id
                             newest[id_] = None if record.value is None else decode_claim(id_, record.value)
         except UnreadableError as exc:
-            create = advice.create_topics(address_of(self._connection, self._app))
-            raise LogError(
-                f"{exc}: the owner of a claim in it could not be fenced; stop all workers, delete "
-                f"{place.topic}, and {create}"
-            ) from exc
+            repair = advice.make_owners_again(
+                address_of(self._connection, self._app),
+                bootstrap=self._connection.bootstrap,
+                topic=place.topic,
+            )
+            said = f"{exc}: the owner of a claim in it could not be fenced"
+            if exc.batch.lasting:
+                raise TakeOverError(f"{said}; {repair}") from exc
+            raise LogError(f"{said}; if no replica has the batch undamaged, {repair}") from exc
         return {id_: claim for id_, claim in newest.items() if claim is not None}
 
     async def close(self) -> None:

@@ -16,7 +16,12 @@ from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.deadletters import read_dead_letter
 from triggerstream.adapters.kafka.fetches import UnreadableError, refuse_unfit
 from triggerstream.adapters.kafka.hand_overs import read_hand_overs
-from triggerstream.adapters.kafka.layout import fewest_partitions, marked_partitions, newest_mark
+from triggerstream.adapters.kafka.layout import (
+    UnreadableMarkError,
+    fewest_partitions,
+    marked_partitions,
+    newest_mark,
+)
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import (
     POLL_MS,
@@ -292,7 +297,8 @@ class KafkaReader:
                     rebuilt = mark.rebuilt if isinstance(mark, CheckpointMark) else -1
                     if rebuilt <= exc.batch.offset:
                         rebuild = advice.rebuild(address_of(self._connection, self._app))
-                        raise LogError(f"{exc}; {rebuild}") from exc
+                        batch = mark.batch if isinstance(mark, UnreadableMarkError) else exc.batch
+                        raise LogError(f"{batch}; {rebuild}") from exc
                     copy = self._copies[partition] = _Copy(rebuilt)
                 else:
                     return copy

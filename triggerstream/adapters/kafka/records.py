@@ -15,6 +15,7 @@ from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.fetches import UnreadableError, fetched
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import TIMEOUT_S
+from triggerstream.core import advice
 from triggerstream.core.errors import LogError
 from triggerstream.engine.partitioned.ports import HighWatermark
 from triggerstream.wire.records import Record
@@ -130,8 +131,8 @@ async def read_range(
     """The committed records from ``begin`` to before ``end``, in chunks with the position after each.
 
     ``reader`` is assigned to ``place`` and, at the end, to nothing. A chunk has up to ``most`` records, and
-    may be empty. ``after_lost`` returns the offset at which to continue after an unreadable record; None
-    makes it an error.
+    may be empty. ``after_lost``, for the events topic only, returns the offset at which to continue after an
+    unreadable record; None makes it an error.
 
     Raises:
         LogError: the log cannot be read; or there is no progress for ``stuck_s``, and the message names the
@@ -251,8 +252,11 @@ async def _fetch(
             return found, {place: await reader.position(place) for place in places}
     except UnreadableError as exc:
         further = None if after_lost is None else await after_lost(exc.batch.offset)
-        if further is None:
+        if after_lost is None:
             raise
+        if further is None:
+            batch = exc.batch
+            raise UnreadableError(batch, exc.others, repair=advice.skip_lost_events(batch.lost)) from exc
         (place,) = places
         after = min(further, ranges[place][1])
         reader.seek(place, after)

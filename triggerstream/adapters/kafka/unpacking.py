@@ -18,6 +18,8 @@ CODECS = {GZIP: "gzip", SNAPPY: "snappy", LZ4: "lz4", ZSTD: "zstd"}
 _GZIP_PIECE = 1024 * 1024
 _WITH_GZIP_HEAD = 16 + zlib.MAX_WBITS
 _XERIAL_HEAD_BYTES = 16
+_FULL = "failed to write whole buffer"
+"""The message of cramjam's lz4 and zstd if the room is too small. The error has no other sign."""
 _BLOCK = struct.Struct(">i")
 
 
@@ -41,11 +43,15 @@ def unpack(codec: int, packed: memoryview, *, head: bytearray, most: int | None 
             return _unsnap(packed, head, most)
         return _stream(codec, packed, head, most)
     except OverflowError as exc:
-        raise UnpackError(f"the record batch unpacks to more than {most:,} bytes ({CODECS[codec]})") from exc
+        raise _too_large(codec, most) from exc
     except (cramjam.DecompressionError, zlib.error, struct.error) as exc:
-        raise UnpackError(
-            f"the record batch cannot be unpacked to {most:,} bytes at most ({CODECS[codec]}): {exc}"
-        ) from exc
+        if str(exc) == _FULL:
+            raise _too_large(codec, most) from exc
+        raise UnpackError(f"its records cannot be decompressed ({CODECS[codec]}): {exc}") from exc
+
+
+def _too_large(codec: int, most: int) -> UnpackError:
+    return UnpackError(f"its records decompress to more than {most:,} bytes ({CODECS[codec]})")
 
 
 def _gunzip(packed: memoryview, head: bytearray, most: int) -> bytearray:

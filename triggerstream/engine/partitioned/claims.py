@@ -131,7 +131,8 @@ class Claims:
         """Take the steps 3 to 6 once the ids are initialised; the former owners by partition.
 
         Raises:
-            LogError: it is unknown who owns the partitions. The ids must never be used.
+            TakeOverError, LogError: it is unknown who owns the partitions. The ids must never be used. After
+                a TakeOverError, the claims of former owners must be repaired first.
         """
         own, ids = self.partitions, set(self.ids)
         self._claiming = True

@@ -25,11 +25,14 @@ class TakeOverError(UsageError):
 class UnreadableEntriesError(LogError):
     """Entries of a changelog from ``offset`` on cannot be read. ``last``: the last offset, if known.
 
-    ``lasting``: no further attempt will read them.
+    ``fault`` says why; the message begins with ``place``. ``lasting``: no further attempt will read them.
     """
 
-    def __init__(self, message: str, *, offset: int, last: int | None, lasting: bool) -> None:
-        super().__init__(message)
+    def __init__(
+        self, fault: str, *, place: str = "its changelog", offset: int, last: int | None, lasting: bool
+    ) -> None:
+        super().__init__(f"{place}: {fault}")
+        self.fault = fault
         self.offset = offset
         self.last = last
         self.lasting = lasting
@@ -132,7 +135,11 @@ class Ledger(Protocol):
         """The position at which the newest rebuild began, as the newest checkpoint before ``end`` says.
 
         The entries from there on are complete without earlier ones. -1: there was no rebuild, or no
-        checkpoint, or it cannot be read.
+        checkpoint, or an invalid one.
+
+        Raises:
+            UnreadableEntriesError: some entries after the newest readable checkpoint cannot be read. A newer
+                one may be among them.
         """
 
     async def commit(self, commit: Commit) -> int:

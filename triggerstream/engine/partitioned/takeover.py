@@ -234,9 +234,13 @@ async def _recover(
         if await _restore(ledger, store, start, extent, recovery, anew=position is None):
             return
     except UnreadableEntriesError as exc:
-        rebuilt = await ledger.rebuilt(extent.end)
+        try:
+            rebuilt = await ledger.rebuilt(extent.end)
+        except UnreadableEntriesError as newest:
+            # Not ``exc``: a rebuild may have replaced its entries. With these ones back, that would be known.
+            raise _unreadable(newest, address) from newest
         if rebuilt <= exc.offset:
-            raise _unreadable(partition, exc, address) from exc
+            raise _unreadable(exc, address) from exc
         logger.warning(
             "entries before a rebuild of the changelog cannot be read: store is read again from the rebuild",
             extra={"partition": partition, "position": exc.offset, "rebuilt": rebuilt, "error": str(exc)},
@@ -268,12 +272,12 @@ async def _restore(
     return True
 
 
-def _unreadable(partition: int, error: UnreadableEntriesError, address: str) -> Exception:
-    """The error of a take-over that needs entries which cannot be read."""
-    place, rebuild = f"partition {partition}", advice.rebuild(address)
+def _unreadable(error: UnreadableEntriesError, address: str) -> Exception:
+    """The error of a take-over that needs entries which cannot be read; ``error`` names the partition."""
+    rebuild = advice.rebuild(address)
     if error.lasting:
-        return TakeOverError(f"{place}: {error}; {rebuild}")
-    return LogError(f"{place}: {error}; if no replica has the batch undamaged, {rebuild}")
+        return TakeOverError(f"{error}; {rebuild}")
+    return LogError(f"{error}; if no replica has the batch undamaged, {rebuild}")
 
 
 async def _mark(

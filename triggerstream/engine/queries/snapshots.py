@@ -164,7 +164,10 @@ class ChangelogSnapshot:
                     await store.make_room()
                     on_read(after - extent.begin, extent.end - extent.begin)
         except UnreadableEntriesError as exc:
-            rebuilt = await self.ledger.rebuilt(extent.end)
+            try:
+                rebuilt = await self.ledger.rebuilt(extent.end)
+            except UnreadableEntriesError as newest:
+                raise LogError(f"{newest}; {advice.rebuild(self.decoder.address)}") from newest
             if rebuilt <= exc.offset:
                 raise LogError(f"{exc}; {advice.rebuild(self.decoder.address)}") from exc
             store.wipe()

@@ -34,7 +34,7 @@ from triggerstream.wire.marks import (
     encode_checkpoint,
     in_force,
 )
-from triggerstream.wire.records import Record
+from triggerstream.wire.records import Record, offsets
 from triggerstream.wire.retired import RETIRED_PREFIX, encode_key
 from triggerstream.wire.signature import ControlKeys
 
@@ -160,12 +160,16 @@ class ChangelogArchive:
                         entries.update(found)
                 break
             except UnreadableEntriesError as exc:
-                rebuilt = await self.ledger.rebuilt(extent.end)
+                try:
+                    rebuilt = await self.ledger.rebuilt(extent.end)
+                except UnreadableEntriesError as newest:
+                    # Named in the place of ``exc``, whose entries a rebuild may have replaced.
+                    rebuilt, lost = -1, lost or f"in its changelog, {newest.fault}"
                 if rebuilt > exc.offset:
                     entries, lost, begin = {}, None, rebuilt
                     continue
                 entries.pop(CHECKPOINT_KEY, None)
-                lost = lost or str(exc)
+                lost = lost or f"in its changelog, {exc.fault}"
                 begin = extent.end if exc.last is None else exc.last + 1
         return entries, lost
 
@@ -196,7 +200,7 @@ class ChangelogArchive:
                 for record in records:
                     if record.unreadable is not None:
                         unreadable = record.unreadable
-                        span = f"the commands at offset {unreadable.first} to {record.offset}"
+                        span = f"the commands at {offsets(unreadable.first, record.offset)}"
                         lost = record.offset, f"{span} cannot be read: {unreadable.reason}"
                     elif record.value is not None:
                         positions[record.value] = record.offset
