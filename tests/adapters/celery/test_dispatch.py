@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from redis import Redis
 
 from tests.adapters.celery.conftest import command
+from tests.support.ports import free_port
 from tests.support.valkey import valkey_server
 from triggerstream.adapters.celery.dispatch import CeleryDispatcher
 from triggerstream.core.commands import Revoke
@@ -203,6 +204,18 @@ async def test_a_broker_that_hangs_is_an_error_in_bounded_time_and_a_later_try_a
         await dispatcher.dispatch(command("echo"))
         assert len(messages(url)) == 1
         await dispatcher.close()
+
+
+@pytest.mark.parametrize("url", ["redis://me:secret@{}/0", "amqp://me:secret@{}//"])
+async def test_the_error_names_the_broker_without_its_password(url: str) -> None:
+    place = f"127.0.0.1:{free_port()}"
+    dispatcher = CeleryDispatcher(Celery(broker=url.format(place)), timeout_s=10)
+    with pytest.raises(DispatchError) as refused:
+        await dispatcher.dispatch(command("echo"))
+    await dispatcher.close()
+    shown = url.format(place).replace("secret", "**")
+    assert str(refused.value).startswith(f"the Celery broker {shown} did not accept the message: ")
+    assert "secret" not in str(refused.value)
 
 
 async def test_a_revoke_is_broadcast_to_workers(broker: str) -> None:

@@ -78,6 +78,14 @@ class ConfirmedConnection:
             return common
         return (*common, *self._connection.connection_errors, *self._connection.channel_errors)
 
+    def refusal(self, exc: BaseException) -> str:
+        """The words for ``exc``, one of :meth:`errors`: they name the broker, without its password.
+
+        Call it before :meth:`close`.
+        """
+        place = "" if self._connection is None else f" {self._connection.as_uri()}"
+        return f"the Celery broker{place} did not accept the message: {type(exc).__name__}: {exc}"
+
     def close(self) -> None:
         """Close the connection; the next use opens another."""
         connection, self._connection, self._producer = self._connection, None, None

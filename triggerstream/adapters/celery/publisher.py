@@ -125,13 +125,13 @@ class Publisher:
                     answer = self._try(job.decision, refused)
                     answers.append((job, answer))
         except self._connection.errors() as exc:
+            why = self._connection.refusal(exc)
             self._disconnect()
             if len(batch) > 1 and not confirmed and _concerns_one(exc):
                 return [answer for job in batch for answer in self._carry_out([job])]
             if not confirmed:
                 # It is unknown which of them the broker has, so all may be sent again.
                 answers = []
-            why = f"the Celery broker did not accept the message: {type(exc).__name__}: {exc}"
             return [*answers, *((job, DispatchError(why)) for job in batch[len(answers) :])]
         except Exception as exc:  # noqa: BLE001 - it is raised where the commands are waited for
             return [(job, exc) for job in batch]

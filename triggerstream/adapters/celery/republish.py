@@ -98,10 +98,9 @@ class Republisher:
         return options
 
     def _gone(self, exc: BaseException) -> None:
+        why = self._connection.refusal(exc)
         self._connection.close()
-        raise DispatchError(
-            f"the Celery broker did not accept the message: {type(exc).__name__}: {exc}"
-        ) from exc
+        raise DispatchError(why) from exc
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
