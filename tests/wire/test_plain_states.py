@@ -42,7 +42,7 @@ def read_lines_both_ways(value: bytes) -> SessionState | None:
     plain = read_plain_of_many(state._decode_stored(value[:end]), Lines(value, end + 1))  # noqa: SLF001 - as before
     if plain is not None:
         other = StateReader(state._decode_stored(value[:end]), Lines(value, end + 1)).read()  # noqa: SLF001
-        assert state.encode(plain) == state.encode(other) == value
+        assert state.encode(plain) == state.encode(other)
         assert type(plain.latest_captured) is type(other.latest_captured)
         assert repr(state._with_names(plain)) == repr(state._with_names(other))  # noqa: SLF001 - as before
     return plain
@@ -72,7 +72,9 @@ def test_states_are_written_and_read_alike_by_both_ways(history: History, most: 
             if not isinstance(entry, AppliedConfiguration):
                 for known in world.states.values():
                     value = written_both_ways(known)
-                    read_both_ways(state.encode(known) if value is None else value)
+                    value = state.encode(known) if value is None else value
+                    again = read_both_ways(value)
+                    assert again is None or state.encode(again) == value
 
 
 @pytest.mark.laws
