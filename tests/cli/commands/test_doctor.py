@@ -214,7 +214,8 @@ def test_kafka_from_no_topics_to_a_worker_at_work(
             second.kill()
         # Kafka still lists it as a member until its session times out.
         says = wrong(cli("doctor", "--json", "--workers", "2", at=address))
-        assert [text for text in says if text.startswith("worker w2 at ") and "has probably died" in text], says
+        dead = [text for text in says if text.startswith("worker w2 at ") and "has probably died" in text]
+        assert dead, says
         missing = "worker w2 is missing: it last had a partition at "
         wait_until(
             lambda: any(text.startswith(missing) for text in wrong(cli("doctor", "--json", at=address))),
