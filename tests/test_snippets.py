@@ -42,6 +42,7 @@ _OTHER_TOOLS = {
     "docker",
     "echo",
     "export",
+    "kafka-topics.sh",
     "kcat",
     "kubectl",
     "kustomize",
