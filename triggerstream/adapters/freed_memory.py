@@ -7,8 +7,8 @@ import ctypes
 from collections.abc import Callable
 
 RETURN_EVERY_S = 30.0
-"""How often a worker returns it. glibc keeps what is freed after a busy moment (a backlog, a compaction) in
-a heap for each thread: 100 of 290 MiB after a backlog."""
+"""Seconds between two returns. After a backlog or a compaction, glibc keeps freed memory in a heap for each
+thread: 100 of 290 MiB after a backlog."""
 
 
 def find_malloc_trim() -> Callable[[], object] | None:

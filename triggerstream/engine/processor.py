@@ -131,7 +131,7 @@ class Processor:
         return remembered[1]
 
     def peek(self, session: SessionId, stored: bytes) -> SessionState:
-        """As ``recall``, but an unreadable state is not an error of this partition.
+        """As ``recall``, but the cache keeps it, and an unreadable state is not an error of this partition.
 
         Raises:
             DecodeError: ``stored`` is not a state, or is from a newer release.

@@ -43,7 +43,7 @@ async def test_a_backlog_is_fetched_in_bounded_answers_of_which_nothing_is_kept(
         await worker.ready()
         await app.settled()
         before = noted().handed_over
-        # Of the fetch before it, everything was handed over and folded.
+        # After the next fetch is handed over, all earlier ones are folded.
         await eventually(lambda: noted().handed_over > before + 1, within_s=30, what=worker.text)
         await worker.drained()
     found = noted()

@@ -94,16 +94,7 @@ async def test_a_checkpoint_that_cannot_be_read_is_found_again_from_the_commands
     """Else the rebuild would go on at an older one, and decide again what was decided after that."""
     server = start_kafka()
     with stage(Connection(bootstrap=server.bootstrap), kafka_app, tmp_path / "stage", partitions=1) as app:
-        await app.prepare(TASKS)
-        worker = app.start("kept")
-        await worker.ready()
-        for session in SESSIONS:
-            await fire(app, session, "a")
-            await app.settled()
-            await fire(app, session, "b")
-            await app.settled()
-        await worker.drained()
-        await set_group_back(app, 3)
+        await decide_sessions(app, group=3)
         first, last = damage(server.folder, app.topics.changelog, 0, b"late", "compression", newest=True)
         at = f"kafka://{app.connection.bootstrap}/{app.app}"
         says = f"the record batch at {offsets(first, last)} cannot be read"
@@ -131,16 +122,7 @@ async def test_commands_that_cannot_be_read_either_go_out_again_only_with_consen
     """The newest checkpoint and the newest command are lost: nothing says that the command was decided."""
     server = start_kafka()
     with stage(Connection(bootstrap=server.bootstrap), kafka_app, tmp_path / "stage", partitions=1) as app:
-        await app.prepare(TASKS)
-        worker = app.start("kept")
-        await worker.ready()
-        for session in SESSIONS:
-            await fire(app, session, "a")
-            await app.settled()
-            await fire(app, session, "b")
-            await app.settled()
-        await worker.drained()
-        await set_group_back(app, 5)
+        await decide_sessions(app, group=5)
         damage(server.folder, app.topics.changelog, 0, b"late", "compression", newest=True)
         first, last = damage(server.folder, app.topics.commands, 0, b"late", how)
         at = f"kafka://{app.connection.bootstrap}/{app.app}"
@@ -266,6 +248,19 @@ async def test_claims_that_cannot_be_read_end_each_take_over_until_their_topic_i
         await decided(app, worker, 2)
         await worker.drained()
         await app.exact()
+
+
+async def decide_sessions(app: Stage, *, group: int) -> None:
+    """Decide a command in each session, one by one; then set the group's offset back to ``group``."""
+    await app.prepare(TASKS)
+    worker = app.start("kept")
+    await worker.ready()
+    for session in SESSIONS:
+        for trigger in ("a", "b"):
+            await fire(app, session, trigger)
+            await app.settled()
+    await worker.drained()
+    await set_group_back(app, group)
 
 
 async def fire(app: Stage, session: str, trigger: str) -> None:

@@ -158,7 +158,7 @@ async def test_a_batch_that_cannot_be_read_is_the_error_of_its_partition_alone(
     assert (error.batch.partition, error.batch.offset, error.batch.last) == (2, 0, 0)
     for (partition, begin), found in zip(((0, 0), (1, 0), (3, 1)), results, strict=True):
         assert found == [(entry.key, entry.value) for entry in entries(partition)[begin:]]
-    # What follows on it can be read.
+    # The records after the unreadable batch can be read.
     assert len(await read(reader, 2, 1, ENTRIES + 1)) == ENTRIES
 
 

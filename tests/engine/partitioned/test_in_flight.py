@@ -1,4 +1,4 @@
-"""How many batches of a partition may be taken, folded and committed at once."""
+"""A partition takes, folds and commits a bounded number of batches at once."""
 
 from __future__ import annotations
 

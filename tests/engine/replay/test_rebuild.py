@@ -241,7 +241,7 @@ async def test_what_is_decided_beyond_a_group_that_lags_is_not_decided_again(
 
 
 async def test_commands_that_cannot_be_read_are_not_decided_again_without_consent(bench: Bench) -> None:
-    """Where the checkpoint is lost too, only the commands say how far the log was folded."""
+    """If the checkpoint is lost, only the commands show how far the log was folded."""
     await go_on(bench)
     bench.durable.changelog.clear()
     bench.durable.group_offset = 2

@@ -235,12 +235,9 @@ async def _recover(
             return
     except UnreadableEntriesError as exc:
         try:
-            rebuilt = await ledger.rebuilt(extent.end)
-        except UnreadableEntriesError as newest:
-            # Not ``exc``: a rebuild may have replaced its entries. With these ones back, that would be known.
-            raise _unreadable(newest, address) from newest
-        if rebuilt <= exc.offset:
-            raise _unreadable(exc, address) from exc
+            rebuilt = await rebuilt_after(exc, ledger, extent.end)
+        except UnreadableEntriesError as needed:
+            raise _unreadable(needed, address) from needed
         logger.warning(
             "entries before a rebuild of the changelog cannot be read: store is read again from the rebuild",
             extra={"partition": partition, "position": exc.offset, "rebuilt": rebuilt, "error": str(exc)},
@@ -270,6 +267,21 @@ async def _restore(
             failpoint("takeover.recovering")
     await store.end_restore()
     return True
+
+
+async def rebuilt_after(unreadable: UnreadableEntriesError, ledger: Ledger, end: int) -> int:
+    """The position from which on a changelog is complete up to ``end`` without the entries ``unreadable``.
+
+    It is the begin of a rebuild, which has written again all of them that count.
+
+    Raises:
+        UnreadableEntriesError: the entries that are needed. They are not ``unreadable`` if later ones hide
+            whether there was such a rebuild.
+    """
+    rebuilt = await ledger.rebuilt(end)
+    if rebuilt <= unreadable.offset:
+        raise unreadable
+    return rebuilt
 
 
 def _unreadable(error: UnreadableEntriesError, address: str) -> Exception:

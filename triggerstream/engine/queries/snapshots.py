@@ -17,6 +17,7 @@ from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.partitioned.ports import Extent, Ledger, StateStore, UnreadableEntriesError
+from triggerstream.engine.partitioned.takeover import rebuilt_after
 from triggerstream.engine.partitioned.versions import read_history
 from triggerstream.engine.stored_states import SOMEWHERE, StateDecoder
 from triggerstream.wire.marks import CHECKPOINT_KEY, RESERVED, Identity, check_identity, decode_checkpoint
@@ -165,11 +166,9 @@ class ChangelogSnapshot:
                     on_read(after - extent.begin, extent.end - extent.begin)
         except UnreadableEntriesError as exc:
             try:
-                rebuilt = await self.ledger.rebuilt(extent.end)
-            except UnreadableEntriesError as newest:
-                raise LogError(f"{newest}; {advice.rebuild(self.decoder.address)}") from newest
-            if rebuilt <= exc.offset:
-                raise LogError(f"{exc}; {advice.rebuild(self.decoder.address)}") from exc
+                rebuilt = await rebuilt_after(exc, self.ledger, extent.end)
+            except UnreadableEntriesError as needed:
+                raise LogError(f"{needed}; {advice.rebuild(self.decoder.address)}") from needed
             store.wipe()
             await self._copy(store, rebuilt, extent, on_read)
 

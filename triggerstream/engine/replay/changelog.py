@@ -18,7 +18,7 @@ from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.partitioned.claims import Claims, FormerOwner
 from triggerstream.engine.partitioned.ports import Commit, Extent, Ledger, UnreadableEntriesError
-from triggerstream.engine.partitioned.takeover import is_committed
+from triggerstream.engine.partitioned.takeover import is_committed, rebuilt_after
 from triggerstream.engine.partitioned.versions import StoredHistory, history_entries, history_texts
 from triggerstream.engine.replay.archive import DurableDecisions, RecordReader
 from triggerstream.engine.replay.refold import Kept, Refolded
@@ -161,16 +161,12 @@ class ChangelogArchive:
                 break
             except UnreadableEntriesError as exc:
                 try:
-                    rebuilt = await self.ledger.rebuilt(extent.end)
-                except UnreadableEntriesError as newest:
-                    # Named in the place of ``exc``, whose entries a rebuild may have replaced.
-                    rebuilt, lost = -1, lost or f"in its changelog, {newest.fault}"
-                if rebuilt > exc.offset:
-                    entries, lost, begin = {}, None, rebuilt
-                    continue
-                entries.pop(CHECKPOINT_KEY, None)
-                lost = lost or f"in its changelog, {exc.fault}"
-                begin = extent.end if exc.last is None else exc.last + 1
+                    begin = await rebuilt_after(exc, self.ledger, extent.end)
+                    entries, lost = {}, None
+                except UnreadableEntriesError as needed:
+                    entries.pop(CHECKPOINT_KEY, None)
+                    lost = lost or f"in its changelog, {needed.fault}"
+                    begin = extent.end if exc.last is None else exc.last + 1
         return entries, lost
 
     def _mark(self, value: bytes | None) -> tuple[CheckpointMark | None, str | None]:
