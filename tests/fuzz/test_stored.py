@@ -156,7 +156,9 @@ def test_states_are_read_or_refused_with_one_error() -> None:
                     functions=frozenset({"decode_column", "read_latest", "read_captured"}),
                 ),
                 Parser(module=timeline_lines, functions=frozenset({"_Timeline.decode", "read_timeline"})),
-                Parser(module=stored_state, functions=frozenset({"Lines.take", "Lines.end"})),
+                Parser(
+                    module=stored_state, functions=frozenset({"Lines.take", "Lines.take_piece", "Lines.end"})
+                ),
                 Parser(module=lazy, functions=frozenset({"split_lines"})),
             ),
         )

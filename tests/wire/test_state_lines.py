@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.core.story import Story
 from triggerstream.core import lazy
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import JsonObject, TaskName, TriggerName
-from triggerstream.core.lazy import locate, split_lines
+from triggerstream.core.lazy import Piece, locate, split_lines
 from triggerstream.core.state import SessionState
 from triggerstream.wire import blocks, changed_lines, state
 
@@ -69,7 +70,7 @@ def test_the_line_of_an_instance_that_an_outcome_changes_is_searched_once(
     story.state = state.decode_lazily(state.encode(story.state))
     searched: list[bytes] = []
 
-    def note(pieces: Sequence[bytes], begin: bytes, near: float) -> tuple[int, int, int] | None:
+    def note(pieces: Sequence[Piece], begin: bytes, near: float) -> tuple[int, int, int] | None:
         searched.append(begin)
         return locate(pieces, begin, near)
 
@@ -86,7 +87,7 @@ def test_no_lines_are_split_to_retire_an_instance(
     """Unless the data of another event looks like the event that is searched."""
     split: list[int] = []
 
-    def note(pieces: Sequence[bytes], count: int) -> list[bytes]:
+    def note(pieces: Sequence[bytes | memoryview], count: int) -> list[bytes]:
         split.append(count)
         return split_lines(pieces, count)
 
@@ -107,6 +108,27 @@ def test_no_lines_are_split_to_retire_an_instance(
     assert lazily.state is not None
     assert state.encode(lazily.state) == state.encode(plain.state)
     assert state.decode(state.encode(plain.state)) == state.decode(state.encode(lazily.state))
+
+
+@pytest.mark.parametrize("kind", ["started", "finished"])
+def test_the_lines_of_a_state_are_copied_once_an_event_into_the_new_state(kind: str) -> None:
+    story = Story({"t": {"after": [], "andEvery": "a", "run": "r"}})
+    for n in range(300):
+        story.fire("a", {"long": "x" * 500, "n": n})
+    assert story.state is not None
+    value = state.encode(story.state)
+    tracemalloc.start()
+    try:
+        story.state = state.decode_lazily(value)
+        getattr(story, kind)("t#150")
+        packed = state.pack(story.state)
+        unwritten = tracemalloc.get_traced_memory()[1]
+        state.encode_packed(packed)
+        written = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert unwritten < len(value) / 2  # with a copy of each block, it is more than the whole
+    assert written < 1.5 * len(value)
 
 
 def test_few_are_in_the_head() -> None:

@@ -6,14 +6,14 @@ an event that no instance of that shape can take costs one look at the block.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import TypeAlias, TypeVar
 
 from triggerstream.core.held import Holding, Ref
 from triggerstream.core.ids import LeafName, TriggerName
 from triggerstream.core.instances import Arrival, Instance, Sent, Status
-from triggerstream.core.lazy import Block, LazyDict
+from triggerstream.core.lazy import Block, Buffer, LazyDict
 
 K = TypeVar("K")
 
@@ -43,14 +43,20 @@ class LatestBlock(EventBlock[TriggerName]):
     """The latest events of triggers.
 
     ``names`` and ``offsets`` are the triggers and the refs of their events as JSON. ``digests`` has 16
-    hexadecimal digits for each: the trigger's only digest; zeros if it has none or several.
+    hexadecimal digits for each: the trigger's only digest; zeros if it has none or several. ``parts`` have
+    the lines of the events.
     """
 
-    __slots__ = ("digests", "names", "offsets")
+    __slots__ = ("digests", "names", "offsets", "parts")
 
     names: bytes
     offsets: bytes
     digests: bytes
+    parts: tuple[bytes, ...]
+
+    @property
+    def views(self) -> Sequence[Buffer]:
+        return self.parts
 
 
 class LazyLatest(LazyEvents[TriggerName]):

@@ -21,7 +21,7 @@ from triggerstream.core.by_place import CapturedByPlace
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Holding, Ref, place_of
 from triggerstream.core.ids import LeafName
-from triggerstream.core.lazy import Block, find_near
+from triggerstream.core.lazy import Block, Piece, find_near, whole_piece
 from triggerstream.core.state import (
     RESOLVED,
     Arrival,
@@ -132,21 +132,23 @@ class _Arrivals(EventBlock[Ref]):
         self,
         refs: list[Ref],
         *,
-        pieces: tuple[bytes, ...] = (),
+        pieces: tuple[Piece, ...] = (),
         lines: list[bytes] | None = None,
     ) -> None:
         super().__init__(refs, pieces=pieces, lines=lines)
         self._refs = refs
 
-    def find_line(self, pieces: Sequence[bytes], ref: Ref, at: int) -> tuple[int, int, int] | None:
+    def find_line(self, pieces: Sequence[Piece], ref: Ref, at: int) -> tuple[int, int, int] | None:
         wanted = b',"offset":%d,"time":' % ref
         near = at / max(1, self.length) if len(pieces) == 1 else 0
         for number, piece in enumerate(pieces):
             found = find_near(piece, wanted, near)
             if found >= 0:
-                start, end = piece.rfind(b"\n", 0, found) + 1, piece.find(b"\n", found) + 1
+                text, first, last = piece
+                start = max(first, text.rfind(b"\n", first, found) + 1)
+                end = text.find(b"\n", found, last) + 1
                 # The data of an event may have such fields, too. Then the lines are split.
-                is_of_ref = decode_line(_arrival_decoder, piece[start:end]).offset == ref
+                is_of_ref = decode_line(_arrival_decoder, text[start:end]).offset == ref
                 return (number, start, end) if is_of_ref else None
         return None
 
@@ -329,7 +331,8 @@ def pack_kept(kept: EarlierEvents) -> EarlierEvents:
 
 def _new_events(refs: list[Ref], events: dict[Ref, Arrival]) -> LazyEvents[Ref]:
     """Events in one block, in the order of ``refs``."""
-    return LazyEvents((_Arrivals(refs, pieces=(encode_lines([events[ref] for ref in refs]),)),))
+    lines = encode_lines([events[ref] for ref in refs])
+    return LazyEvents((_Arrivals(refs, pieces=(whole_piece(lines),)),))
 
 
 def _pack_events(events: LazyEvents[Ref]) -> LazyEvents[Ref]:
@@ -352,7 +355,7 @@ def _pack_events(events: LazyEvents[Ref]) -> LazyEvents[Ref]:
 
 
 def _length(block: Block[Any, Any]) -> int:
-    return sum(map(len, block.pieces))
+    return sum([piece.end - piece.start for piece in block.pieces])
 
 
 def length_of_kept(kept: LazyEvents[Ref]) -> int:
@@ -380,7 +383,7 @@ def columns_of_instances(instances: Instances) -> list[InstanceColumns]:
 # ---- to a state -----------------------------------------------------------------------------------
 
 
-def read_kept(refs: set[Ref], lines: bytes) -> LazyEvents[Ref]:
+def read_kept(refs: set[Ref], lines: Piece) -> LazyEvents[Ref]:
     """The earlier events of a trigger, which are those at ``refs``."""
     in_order = sorted(refs, key=None if min(refs, default=0) >= 0 else place_of)
     return LazyEvents((_Arrivals(in_order, pieces=(lines,)),))
@@ -398,7 +401,7 @@ def read_instances(columns: InstanceColumns, lines: Lines, place: str) -> Instan
     for column in (*columns.captured.values(), *columns.noted.values()):
         if len(column) != len(numbers):
             raise DecodeError(f"{place}: a column must have an offset for each number")
-    block = _Instances(numbers, pieces=(lines.take(columns.bytes, place),))
+    block = _Instances(numbers, pieces=(lines.take_piece(columns.bytes, place),))
     block.status, block.sent = columns.status, columns.sent
     block.captured, block.noted = columns.captured, columns.noted
     return block

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
-from triggerstream.core.lazy import Block, split_lines
+from triggerstream.core.lazy import Block, Piece, split_lines, whole_piece
 
 _MOST_PIECES = 64
 """Pieces of a block's lines before they are joined: with each event, a state in memory may add one."""
@@ -33,8 +33,9 @@ class ChangedLines(Generic[K]):
             del self.split()[at]
         else:
             number, start, end = found
-            piece = self.pieces[number]
-            self.pieces[number : number + 1] = filter(None, (piece[:start], piece[end:]))
+            text, first, last = self.pieces[number]
+            parts = (Piece(text, first, start), Piece(text, end, last))
+            self.pieces[number : number + 1] = filter(_has_lines, parts)
         del self.keys[at]
 
     def insert(self, at: int, key: K, line: bytes) -> None:
@@ -42,26 +43,29 @@ class ChangedLines(Generic[K]):
         is_last = self.lines is None and at == len(self.keys)
         found = None if is_last else self._locate(at)
         if is_last:
-            self.pieces.append(line + b"\n")
+            self.pieces.append(whole_piece(line + b"\n"))
         elif found is None:
             self.split().insert(at, line)
         else:
             number, start, _ = found
-            piece = self.pieces[number]
-            self.pieces[number : number + 1] = filter(None, (piece[:start], line + b"\n", piece[start:]))
-        if len(self.pieces) > _MOST_PIECES:
-            self.pieces = [b"".join(self.pieces)]
+            text, first, last = self.pieces[number]
+            parts = (Piece(text, first, start), whole_piece(line + b"\n"), Piece(text, start, last))
+            self.pieces[number : number + 1] = filter(_has_lines, parts)
+        self._join_if_many()
         self.keys.insert(at, key)
 
     def extend(self, keys: Sequence[K], lines: bytes) -> None:
         """Append the lines of several keys, each with a newline at its end."""
         if self.lines is None:
-            self.pieces.append(lines)
-            if len(self.pieces) > _MOST_PIECES:
-                self.pieces = [b"".join(self.pieces)]
+            self.pieces.append(whole_piece(lines))
+            self._join_if_many()
         else:
             self.lines += split_lines((lines,), len(keys))
         self.keys += keys
+
+    def _join_if_many(self) -> None:
+        if len(self.pieces) > _MOST_PIECES:
+            self.pieces = [whole_piece(b"".join([piece.view for piece in self.pieces]))]
 
     def _locate(self, at: int) -> tuple[int, int, int] | None:
         """The place in the pieces of the line at a place; None if the lines are, or should be, split."""
@@ -76,6 +80,11 @@ class ChangedLines(Generic[K]):
     def split(self) -> list[bytes]:
         """The lines, one by one."""
         if self.lines is None:
-            self.lines = split_lines(self.pieces, len(self.keys)) if self.pieces else []
+            views = [piece.view for piece in self.pieces]
+            self.lines = split_lines(views, len(self.keys)) if views else []
             self.pieces = []
         return self.lines
+
+
+def _has_lines(piece: Piece) -> bool:
+    return piece.start < piece.end

@@ -78,7 +78,7 @@ class _Latest(LatestBlock):
         self.offsets = offsets
         self.digests = digests
         self.length = length
-        self._pieces = pieces
+        self.parts = pieces
         self._places = {} if places is None else places
         self._names_read = self._refs_read = self._lines = self._index = self._known = None
         self._looked_up = 0
@@ -101,10 +101,6 @@ class _Latest(LatestBlock):
                 raise DecodeError("/seenLines: each trigger must be there once, with an offset")
             self._refs_read = refs
         return self._refs_read
-
-    @property
-    def pieces(self) -> tuple[bytes, ...]:
-        return self._pieces
 
     def __contains__(self, key: object) -> bool:
         return self.place(key) is not None  # type: ignore[arg-type]  # nothing else is equal to a name
@@ -163,7 +159,7 @@ class _Latest(LatestBlock):
 
     def _decode_all(self) -> None:
         """Decode all events together: one by one, it takes three times as long."""
-        arrivals = blocks.decode_arrivals(b"".join(self.pieces))
+        arrivals = blocks.decode_arrivals(b"".join(self.parts))
         if [arrival.offset for arrival in arrivals] != self.refs:
             raise DecodeError("the lines of events of the state are not those of their triggers")
         self._decoded = dict(zip(self.keys, arrivals, strict=True))
@@ -203,7 +199,7 @@ def pack_latest(state: SessionState, positions: Timeline) -> SessionState:
     if block is not old:
         block.digests = column  # nothing shares the block yet
     elif column != block.digests:
-        block = _Latest(block.names, block.offsets, column, block.pieces, block.length)
+        block = _Latest(block.names, block.offsets, column, block.parts, block.length)
     packer = CapturePacker(old, block, changed, appended)
     tasks = packer.packed(state.tasks)
     is_same = block is old and tasks is state.tasks and positions is state.positions
@@ -273,7 +269,7 @@ def _changed(
     block: LatestBlock, changed: Mapping[TriggerName, Arrival]
 ) -> tuple[LatestBlock, list[tuple[str, Ref]] | None]:
     """A block with the events that came since; and these with their refs if all are of new triggers."""
-    names, offsets, pieces, length = block.names, block.offsets, block.pieces, block.length
+    names, offsets, pieces, length = block.names, block.offsets, block.parts, block.length
     if len(changed) == 1:  # with every event of a session that is not in memory
         ((name, arrival),) = changed.items()
         if block.place(name) is None:
@@ -315,7 +311,7 @@ def columns_of(latest: LazyLatest) -> SeenColumns:
     """The columns of latest events that are packed."""
     (block,) = latest.blocks
     digests = len(_stored_digests(block)) + 3
-    length = sum(map(len, block.pieces))
+    length = sum(map(len, block.parts))
     return SeenColumns(block.length, len(block.names) + 1, len(block.offsets) + 1, digests, length)
 
 
@@ -323,7 +319,7 @@ def pieces_of(latest: LazyLatest) -> tuple[bytes, ...]:
     """The lines of latest events that are packed, in pieces."""
     (block,) = latest.blocks
     digests = _stored_digests(block)
-    return (block.names, b"\n", block.offsets, b'\n"', digests, b'"\n', *block.pieces)
+    return (block.names, b"\n", block.offsets, b'\n"', digests, b'"\n', *block.parts)
 
 
 def _stored_digests(block: LatestBlock) -> bytes:

@@ -21,7 +21,7 @@ from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Remembered, place_of
 from triggerstream.core.ids import JsonObject, TriggerName
-from triggerstream.core.lazy import Block
+from triggerstream.core.lazy import Block, Buffer
 from triggerstream.core.retired import Retired
 from triggerstream.core.state import Arrival, EarlierEvents, Instance, Instances, SessionState, TaskRecord
 from triggerstream.wire import blocks, commands, latest_events, timeline_lines
@@ -174,7 +174,7 @@ def encode_packed(state: SessionState) -> bytes:
         DecodeError: a value in it is not JSON.
     """
     head = encode_value(_head(state, shares=True))
-    pieces: list[bytes] = [head, b"\n"]
+    pieces: list[Buffer] = [head, b"\n"]
     if not isinstance(state.seen, dict):
         pieces += latest_events.pieces_of(state.seen)
     for kept in state.kept.values():
@@ -191,11 +191,11 @@ _HEAD_ALONE = 2
 """Pieces of a state without lines: its head and a newline."""
 
 
-def _add_pieces(pieces: list[bytes], values: EarlierEvents | Instances) -> None:
+def _add_pieces(pieces: list[Buffer], values: EarlierEvents | Instances) -> None:
     """Add the lines of packed earlier events, or of open instances."""
     if not isinstance(values, dict):
         for block in values.blocks:
-            pieces += block.pieces
+            pieces += block.views
 
 
 def _blocks(state: SessionState) -> Iterator[Block[Any, Any]]:

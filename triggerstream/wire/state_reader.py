@@ -12,6 +12,7 @@ from triggerstream.core.by_place import CapturedByPlace, DigestsByPlace, MarkedT
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Ref
 from triggerstream.core.ids import DIGEST_BYTES, TaskName, TriggerName
+from triggerstream.core.lazy import Piece
 from triggerstream.core.number_ranges import are_valid, is_among
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import RESOLVED, Arrival, Instance, SessionState, Status, TaskRecord
@@ -131,14 +132,14 @@ class StateReader:
         state.seen = read_latest(columns, self._lines)
         state.digests = DigestsByPlace(state.seen.blocks[0], self._stored.digests)
 
-    def _take_kept(self) -> dict[TriggerName, bytes]:
+    def _take_kept(self) -> dict[TriggerName, Piece]:
         """The lines of earlier events, by trigger."""
         kept = {}
         for name, length in self._stored.kept_lines.items():
             place = f"/keptLines/{name[:80]}"
             if name in self._earlier:
                 raise DecodeError(f"{place}: cannot be there beside `kept`")
-            kept[name] = self._lines.take(length, place)
+            kept[name] = self._lines.take_piece(length, place)
             self._held[name] = set()
         return kept
 
