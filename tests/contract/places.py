@@ -486,7 +486,7 @@ class MemoryPartitionPlace(PartitionedPlace):
     def appender(self) -> Appender:
         return self._appender
 
-    def ledger(self, id_: OwnerId | None = None) -> Ledger:
+    def ledger(self, id_: OwnerId | None = None) -> MemoryLedger:
         return MemoryLedger(self.partition, id_)
 
     def claims(self, ids: Sequence[OwnerId]) -> Claims:
@@ -588,7 +588,7 @@ class KafkaPlace(PartitionedPlace):
     def appender(self) -> Appender:
         return self._appender
 
-    def ledger(self, id_: OwnerId | None = None) -> Ledger:
+    def ledger(self, id_: OwnerId | None = None) -> KafkaLedger:
         return KafkaLedger(
             connection=self.connection,
             app=self.app,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -140,6 +141,32 @@ async def test_commands_that_cannot_be_read_either_go_out_again_only_with_consen
         await worker.drained()
         checked = await triggerstream("replay", "--check", "--at", at)
         assert checked.status == 0, checked
+
+
+@pytest.mark.timeout(600)
+async def test_many_damaged_batches_take_a_rebuild_little_longer_than_one(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, tmp_path: Path
+) -> None:
+    server = start_kafka()
+    with stage(Connection(bootstrap=server.bootstrap), kafka_app, tmp_path / "stage", partitions=1) as app:
+        await app.prepare(TASKS)
+        at = f"kafka://{app.connection.bootstrap}/{app.app}"
+        worker = app.start("kept")
+        await worker.ready()
+        names = [f"damaged{number}." for number in range(20)]
+        for session in names:
+            await fire(app, session, "a")
+            await app.settled()
+        await worker.drained()
+        for session in names:
+            damage(server.folder, app.topics.changelog, 0, session.encode(), "checksum")
+        began = time.monotonic()
+        await carry_out(advice.rebuild(at), advice.rebuild(at))
+        took_s = time.monotonic() - began
+        print(f"a rebuild of a changelog with {len(names)} damaged batches: {took_s:.1f} s")  # noqa: T201
+        assert took_s < 95, "half of the time that they took one after the other"
+        listed = await triggerstream("sessions", "list", "--at", at)
+        assert all(session in listed.out for session in names), listed
 
 
 @pytest.mark.timeout(600)

@@ -133,6 +133,22 @@ class BenchLedger(MemoryLedger):
         if lost:
             raise self.durable.unreadable_entries(lost[0])
 
+    async def salvage(
+        self, begin: int, end: int
+    ) -> Sequence[dict[bytes, bytes | None] | UnreadableEntriesError]:
+        parts = list[dict[bytes, bytes | None] | UnreadableEntriesError]()
+        while begin < end:
+            entries = dict[bytes, bytes | None]()
+            parts.append(entries)
+            try:
+                async for found, _ in self.changelog(begin, end):
+                    entries.update(found)
+                break
+            except UnreadableEntriesError as exc:
+                parts.append(exc)
+                begin = end if exc.last is None else exc.last + 1
+        return parts
+
     async def rebuilt(self, end: int) -> int:
         self.durable.calls.append("rebuilt")
         marks = [n for n, (key, _) in enumerate(self.durable.changelog[:end]) if key == CHECKPOINT_KEY]

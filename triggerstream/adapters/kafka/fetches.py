@@ -150,12 +150,16 @@ AS_PARSED: Final = _parsed
 
 
 async def fetched(
-    consumer: AIOKafkaConsumer, *places: TopicPartition, timeout_ms: int, max_records: int | None = None
+    consumer: AIOKafkaConsumer,
+    *places: TopicPartition,
+    timeout_ms: int,
+    max_records: int | None = None,
+    tries: int = TRIES,
 ) -> dict[TopicPartition, list[Any]]:
     """The records that ``consumer.getmany`` returns for ``places`` (none: all assigned partitions).
 
     Raises:
-        UnreadableError: a batch could not be read, even after repeated fetches.
+        UnreadableError: a batch could not be read, even after ``tries`` fetches.
     """
     found: dict[TopicPartition, list[Any]] = await consumer.getmany(
         *places, timeout_ms=timeout_ms, max_records=max_records
@@ -164,7 +168,8 @@ async def fetched(
         batch
         for batch in unreadable(consumer, places or consumer.assignment())
         # The records before it were returned by the same call. An error now would lose them.
-        if batch.settled and not found.get(TopicPartition(batch.topic, batch.partition))
+        if batch.lasting or batch.tries >= tries
+        if not found.get(TopicPartition(batch.topic, batch.partition))
     ]
     if lost:
         raise UnreadableError(lost[0], lost[1:])

@@ -7,9 +7,9 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -17,7 +17,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 
 from triggerstream.adapters.kafka.cluster import Cluster, Topic, describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
-from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, refuse_unfit
+from triggerstream.adapters.kafka.fetches import TRIES, Unreadable, UnreadableError, refuse_unfit
 from triggerstream.adapters.kafka.records import POLL_MS, read_range, readable_extents
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
@@ -26,8 +26,7 @@ from triggerstream.core.ids import AppId
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, decode_checkpoint
 
 _WINDOW = 4
-"""Offsets read at first: a checkpoint's mark is the last or nearly the last record of its transaction. Few,
-because a damaged batch among them costs some seconds each time."""
+"""Offsets read at first: a checkpoint's mark is the last or nearly the last record of its transaction."""
 _WIDER = 16
 
 
@@ -193,19 +192,19 @@ class UnreadableMarkError(DecodeError):
 
 
 async def newest_mark(
-    reader: AIOKafkaConsumer, place: TopicPartition, *, end: int | None = None
+    reader: AIOKafkaConsumer, place: TopicPartition, *, end: int | None = None, once: Container[int] = ()
 ) -> CheckpointMark | DecodeError | None:
     """The newest committed mark in a partition of a changelog, or the reason why it cannot be read.
 
     It is searched backwards from ``end``; None: from the first open transaction, or the end. A batch that
     cannot be read may have a newer mark than those before it, so none of them is returned, but an
-    :class:`UnreadableMarkError`.
+    :class:`UnreadableMarkError`. ``once``: offsets of batches that have had all their attempts already.
     """
     first, readable = (await readable_extents(reader, [place]))[place]
     end, window = readable if end is None else end, _WINDOW
     while end > first:
         begin = max(first, end - window)
-        newest = await _last_mark(reader, place, begin, end)
+        newest = await _last_mark(reader, place, begin, end, once)
         if newest is not None:
             try:
                 return newest if isinstance(newest, DecodeError) else decode_checkpoint(newest)
@@ -216,13 +215,31 @@ async def newest_mark(
 
 
 async def _last_mark(
-    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int
+    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int, once: Container[int]
 ) -> bytes | DecodeError | None:
-    """The last mark from ``begin`` to before ``end``, or the batch after it that cannot be read."""
+    """The last mark from ``begin`` to before ``end``, or the batch after it that cannot be read.
+
+    Only that batch has all its attempts: others before it do not matter, and each would take four seconds.
+    """
+    while True:
+        newest = await _newest(reader, place, begin, end, tries=1)
+        if not isinstance(newest, UnreadableMarkError) or newest.batch.lasting:
+            return newest
+        if newest.batch.offset in once:
+            return UnreadableMarkError(replace(newest.batch, tries=TRIES))
+        last = await _newest(reader, place, newest.batch.offset, end, tries=TRIES)
+        if last is not None:
+            return last
+        end = newest.batch.offset  # a later attempt has read it, and there is no mark in it
+
+
+async def _newest(
+    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int, *, tries: int
+) -> bytes | DecodeError | None:
     newest: bytes | DecodeError | None = None
     while begin < end:
         try:
-            async with aclosing(read_range(reader, place, begin, end)) as found:
+            async with aclosing(read_range(reader, place, begin, end, tries=tries)) as found:
                 async for records, _ in found:
                     for record in records:
                         if record.key == CHECKPOINT_KEY:

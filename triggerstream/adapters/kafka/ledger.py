@@ -20,6 +20,7 @@ from triggerstream.adapters.kafka.fencing import KafkaFencing, own_places
 from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, refuse_unfit
 from triggerstream.adapters.kafka.layout import UnreadableMarkError, newest_mark
 from triggerstream.adapters.kafka.records import STUCK_READ_S, reader_of
+from triggerstream.adapters.kafka.salvage import salvaged_entries
 from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
 from triggerstream.adapters.kafka.sending import Entry, send_all
 from triggerstream.adapters.kafka.shared_reads import SharedReads
@@ -86,6 +87,9 @@ class KafkaLedger:
         self._partition = partition
         self._covered: list[TopicPartition] = []
         """Partitions with an open transaction of events before the newest checkpoint: it was committed."""
+
+        self._given_up: set[int] = set()
+        """Offsets of batches of the changelog that had all their attempts."""
 
     async def start(self) -> None:
         await self._started().open()
@@ -187,10 +191,19 @@ class KafkaLedger:
         except UnreadableError as exc:
             raise _unreadable_entries(exc.batch) from exc
 
+    async def salvage(
+        self, begin: int, end: int
+    ) -> Sequence[dict[bytes, bytes | None] | UnreadableEntriesError]:
+        place = self._at(self._topics.changelog)
+        async with reader_of(self._connection, place.topic, parsed=True) as reader:
+            parts = await salvaged_entries(reader, place, begin, end, once=self._given_up)
+        self._given_up |= {part.offset for part in parts if isinstance(part, Unreadable)}
+        return [_unreadable_entries(part) if isinstance(part, Unreadable) else part for part in parts]
+
     async def rebuilt(self, end: int) -> int:
         changelog = self._at(self._topics.changelog)
         async with reader_of(self._connection, changelog.topic) as reader:
-            mark = await newest_mark(reader, changelog, end=end)
+            mark = await newest_mark(reader, changelog, end=end, once=self._given_up)
         if isinstance(mark, UnreadableMarkError):
             raise _unreadable_entries(mark.batch)
         return mark.rebuilt if isinstance(mark, CheckpointMark) else -1

@@ -127,18 +127,26 @@ async def read_range(
     most: int | None = None,
     stuck_s: float = STUCK_READ_S,
     after_lost: Callable[[int], Awaitable[int | None]] | None = None,
+    tries: int = fetches.TRIES,
 ) -> AsyncGenerator[tuple[list[Any], int]]:
     """The committed records from ``begin`` to before ``end``, in chunks with the position after each.
 
     ``reader`` is assigned to ``place`` and, at the end, to nothing. A chunk has up to ``most`` records, and
     may be empty. ``after_lost``, for the events topic only, returns the offset at which to continue after an
-    unreadable record; None makes it an error.
+    unreadable record; None makes it an error. An unreadable batch is an error after ``tries`` fetches.
 
     Raises:
         LogError: the log cannot be read; or there is no progress for ``stuck_s``, and the message names the
             open transaction.
     """
-    reading = read_chunks(reader, {place: (begin, end)}, most=most, stuck_s=stuck_s, after_lost=after_lost)
+    reading = read_chunks(
+        reader,
+        {place: (begin, end)},
+        most=most,
+        stuck_s=stuck_s,
+        after_lost=after_lost,
+        tries=tries,
+    )
     async with aclosing(reading) as found:
         async for _, records, after in found:
             yield records, after
@@ -193,6 +201,7 @@ async def read_chunks(
     enough: int | None = None,
     stuck_s: float = STUCK_READ_S,
     after_lost: Callable[[int], Awaitable[int | None]] | None = None,
+    tries: int = fetches.TRIES,
 ) -> AsyncGenerator[tuple[TopicPartition, list[Any], int]]:
     """Chunks of ``ranges``: records of a partition, and the position after them. A chunk may be empty.
 
@@ -212,7 +221,7 @@ async def read_chunks(
     try:
         while positions:
             tried_at = loop.time()
-            found, afters = await _fetch(reader, ranges, list(positions), most, after_lost)
+            found, afters = await _fetch(reader, ranges, list(positions), most, after_lost, tries=tries)
             moved = any(afters[place] > position for place, position in positions.items())
             stuck_for_s = 0.0 if moved else stuck_for_s + min(loop.time() - tried_at, stuck_s / _TICKS)
             for place, after in afters.items():
@@ -244,11 +253,13 @@ async def _fetch(
     places: Sequence[TopicPartition],
     most: int | None,
     after_lost: Callable[[int], Awaitable[int | None]] | None,
+    *,
+    tries: int,
 ) -> tuple[Mapping[TopicPartition, list[Any]], dict[TopicPartition, int]]:
     """The next records of ``places``, and the position of each after them."""
     try:
         async with translate_errors(f"cannot read {places[0].topic}", timeout_s=TIMEOUT_S):
-            found = await fetched(reader, *places, timeout_ms=POLL_MS, max_records=most)
+            found = await fetched(reader, *places, timeout_ms=POLL_MS, max_records=most, tries=tries)
             return found, {place: await reader.position(place) for place in places}
     except UnreadableError as exc:
         further = None if after_lost is None else await after_lost(exc.batch.offset)

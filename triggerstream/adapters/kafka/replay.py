@@ -9,10 +9,11 @@ from aiokafka import TopicPartition
 
 from triggerstream.adapters.kafka.check import check
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
-from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError
+from triggerstream.adapters.kafka.fetches import Unreadable
 from triggerstream.adapters.kafka.group import members_of
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import extents, read_range, reader_of, record_of
+from triggerstream.adapters.kafka.salvage import Gap, salvage
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, worker_group
 from triggerstream.core import advice
 from triggerstream.core.errors import UsageError
@@ -31,7 +32,8 @@ class KafkaRecords:
     """A :class:`triggerstream.engine.replay.archive.RecordReader` of a partition of ``topic``.
 
     ``lost``: ranges that an operator has declared lost, which are skipped. With ``shows_unreadable``, a
-    batch that cannot be read is returned as one record with ``unreadable``; otherwise it is an error.
+    batch that cannot be read is returned as one record with ``unreadable``, after all that can be read;
+    batches that only a later attempt reads come out of order. Otherwise it is an error.
     """
 
     def __init__(
@@ -49,24 +51,17 @@ class KafkaRecords:
         self._shows_unreadable = shows_unreadable
 
     async def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
-        while begin < end:
-            try:
-                async with aclosing(self._read(begin, end)) as found:
-                    async for records in found:
-                        yield records
-                begin = end
-            except UnreadableError as exc:
-                if not self._shows_unreadable:
-                    raise
-                batch = exc.batch
-                # If its header cannot be read either, nothing says where the next batch begins.
-                begin = end if batch.last is None else batch.last + 1
-                yield [_unreadable(batch, last=begin - 1)]
-
-    async def _read(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         place = self._place
-        after_lost = None if self._lost is None else self._lost.after
         async with reader_of(self._connection, place.topic) as reader:
+            if self._shows_unreadable:
+                async with aclosing(salvage(reader, place, begin, end, most=_PIECE)) as pieces:
+                    async for one in pieces:
+                        if isinstance(one, Gap):
+                            yield [_unreadable(one.batch, last=one.end - 1)]
+                        else:
+                            yield [record_of(record) for record in one.records]
+                return
+            after_lost = None if self._lost is None else self._lost.after
             found = read_range(reader, place, begin, end, most=_PIECE, after_lost=after_lost)
             async with aclosing(found):
                 async for records, _ in found:

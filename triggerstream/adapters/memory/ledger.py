@@ -9,7 +9,13 @@ from triggerstream.adapters.memory.clock import ManualClock
 from triggerstream.adapters.memory.partition import MemoryPartition
 from triggerstream.core.errors import LogError
 from triggerstream.engine.partitioned.claims import FormerOwner
-from triggerstream.engine.partitioned.ports import Commit, Extent, FencedError, HighWatermark
+from triggerstream.engine.partitioned.ports import (
+    Commit,
+    Extent,
+    FencedError,
+    HighWatermark,
+    UnreadableEntriesError,
+)
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.marks import CHECKPOINT_KEY, decode_checkpoint
 from triggerstream.wire.records import NewRecord
@@ -55,6 +61,11 @@ class MemoryLedger:
         """The entries from ``begin`` to before ``end``, one in a chunk, with the position after each."""
         for at, (key, value) in enumerate(self.partition.changelog[begin:end], begin):
             yield {key: value}, at + 1
+
+    async def salvage(
+        self, begin: int, end: int
+    ) -> Sequence[dict[bytes, bytes | None] | UnreadableEntriesError]:
+        return [dict(self.partition.changelog[begin:end])]
 
     async def rebuilt(self, end: int) -> int:
         found = dict(self.partition.changelog[:end]).get(CHECKPOINT_KEY)

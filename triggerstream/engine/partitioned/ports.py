@@ -158,6 +158,19 @@ class Ledger(Protocol):
         """
 
 
+class ArchiveLedger(Ledger, Protocol):
+    """The ledger of an archive, which goes on after entries that cannot be read."""
+
+    async def salvage(
+        self, begin: int, end: int
+    ) -> Sequence[dict[bytes, bytes | None] | UnreadableEntriesError]:
+        """The committed entries from ``begin`` to before ``end`` that can be read, in order, by key.
+
+        An error stands for each batch between them that cannot be read. Each had as many attempts as
+        ``changelog`` makes, at the same time as the others; in a later call it has one.
+        """
+
+
 class StateStore(Protocol):
     """Local copy of the changelog by key, with the position up to which it is complete.
 

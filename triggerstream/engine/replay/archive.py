@@ -25,6 +25,8 @@ class RecordReader(Protocol):
     def records(self, begin: int, end: int) -> AsyncGenerator[Sequence[Record]]:
         """The committed records from ``begin`` to before ``end``, in order, in pieces.
 
+        Only a reader that shows batches which cannot be read returns some out of order.
+
         Raises:
             LogError: the log cannot be read.
         """

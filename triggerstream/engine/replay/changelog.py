@@ -17,7 +17,7 @@ from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.configuration_cache import ConfigurationCache
 from triggerstream.engine.partitioned.claims import Claims, FormerOwner
-from triggerstream.engine.partitioned.ports import Commit, Extent, Ledger, UnreadableEntriesError
+from triggerstream.engine.partitioned.ports import ArchiveLedger, Commit, Extent, UnreadableEntriesError
 from triggerstream.engine.partitioned.takeover import is_committed, rebuilt_after
 from triggerstream.engine.partitioned.versions import StoredHistory, history_entries, history_texts
 from triggerstream.engine.replay.archive import DurableDecisions, RecordReader
@@ -60,7 +60,7 @@ class ChangelogArchive:
     app: AppId
     number: int
     identity: Identity
-    ledger: Ledger
+    ledger: ArchiveLedger
     log: RecordReader
     commands: RecordReader
     claims: Claims | None = None
@@ -152,22 +152,23 @@ class ChangelogArchive:
 
         The unreadable ones may include the newest checkpoint, so only a checkpoint after them counts.
         """
-        begin, entries, lost = extent.begin, dict[bytes, bytes | None](), None
-        while begin < extent.end:
+        parts = await self.ledger.salvage(extent.begin, extent.end)
+        first = next((part for part in parts if isinstance(part, UnreadableEntriesError)), None)
+        lost = None
+        if first is not None:
             try:
-                async with aclosing(self.ledger.changelog(begin, extent.end)) as pieces:
-                    async for found, _ in pieces:
-                        entries.update(found)
-                break
-            except UnreadableEntriesError as exc:
-                try:
-                    begin = await rebuilt_after(exc, self.ledger, extent.end)
-                    entries, lost = {}, None
-                except UnreadableEntriesError as needed:
-                    entries.pop(CHECKPOINT_KEY, None)
-                    lost = lost or f"in its changelog, {needed.fault}"
-                    begin = extent.end if exc.last is None else exc.last + 1
-        return entries, lost
+                rebuilt = await rebuilt_after(first, self.ledger, extent.end)
+                parts = await self.ledger.salvage(rebuilt, extent.end)
+                lost = next((part for part in parts if isinstance(part, UnreadableEntriesError)), None)
+            except UnreadableEntriesError as needed:
+                lost = needed
+        entries = dict[bytes, bytes | None]()
+        for part in parts:
+            if isinstance(part, UnreadableEntriesError):
+                entries.pop(CHECKPOINT_KEY, None)
+            else:
+                entries.update(part)
+        return entries, None if lost is None else f"in its changelog, {lost.fault}"
 
     def _mark(self, value: bytes | None) -> tuple[CheckpointMark | None, str | None]:
         """The checkpoint, if there is one, and the reason if it does not belong to this log."""
@@ -197,9 +198,10 @@ class ChangelogArchive:
                     if record.unreadable is not None:
                         unreadable = record.unreadable
                         span = f"the commands at {offsets(unreadable.first, record.offset)}"
-                        lost = record.offset, f"{span} cannot be read: {unreadable.reason}"
+                        if lost is None or lost[0] < record.offset:
+                            lost = record.offset, f"{span} cannot be read: {unreadable.reason}"
                     elif record.value is not None:
-                        positions[record.value] = record.offset
+                        positions[record.value] = max(record.offset, positions.get(record.value, -1))
         return DurableDecisions(positions=positions, lost=lost)
 
     async def replace(self, refolded: Refolded, *, offset: int) -> None:

@@ -1,0 +1,144 @@
+"""A reader that goes on after batches that cannot be read: each has its attempts, all at the same time."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from triggerstream.adapters.kafka import batches, fetches
+from triggerstream.adapters.kafka.connection import Connection
+from triggerstream.adapters.kafka.layout import UnreadableMarkError, newest_marks
+from triggerstream.adapters.kafka.ledger import KafkaLedger
+from triggerstream.adapters.kafka.sending import Entry, send_all
+from triggerstream.adapters.kafka.stopping import stop
+from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.ports import UnreadableEntriesError
+from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, encode_checkpoint
+
+pytestmark = pytest.mark.kafka
+
+RETRY_S = 0.3
+BATCHES = 20
+IDENTITY = Identity(cluster="c", topic="t", partitions=4)
+
+
+@pytest.fixture
+async def producer(connection: Connection) -> AsyncIterator[AIOKafkaProducer]:
+    made = connection.producer()
+    await connection.start(made)
+    yield made
+    await stop(made)
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> Counter[bytes]:
+    """How often each spoilt batch was tried, by its word; ``later-N`` has a right checksum from N on."""
+    tried = Counter[bytes]()
+    monkeypatch.setattr(fetches, "RETRY_S", RETRY_S)
+    whole = batches._Batch.__getattr__  # noqa: SLF001 - what a disk would do to a server of one's own
+
+    def checked(self: Any, name: str) -> Any:  # noqa: ANN401 - as the original
+        words = (word for word in self._data.split(b"'") if word.startswith((b"never-", b"later-")))
+        word = next(words, None)
+        if name != "validate_crc" or word is None:
+            return whole(self, name)
+        tried[word] += 1
+        if word.startswith(b"later-") and tried[word] >= int(word.split(b"-")[1]):
+            return whole(self, name)
+        return lambda: False
+
+    monkeypatch.setattr(batches._Batch, "__getattr__", checked)  # noqa: SLF001
+    return tried
+
+
+@pytest.fixture
+def ledger(connection: Connection, kafka_app: AppId, topics: Topics) -> KafkaLedger:
+    """A ledger that is only read."""
+    return KafkaLedger(connection=connection, app=kafka_app, topics=topics, partition=0)
+
+
+async def append(producer: AIOKafkaProducer, topics: Topics, *entries: tuple[bytes, bytes]) -> None:
+    """Append ``entries``, each in a batch of its own."""
+    for key, value in entries:
+        await send_all(producer, 0, [(topics.changelog, [Entry(key, value)])])
+
+
+async def read(ledger: KafkaLedger) -> tuple[dict[bytes, bytes | None], list[UnreadableEntriesError]]:
+    """What can be read of the changelog, and what cannot."""
+    parts = await ledger.salvage(0, (await ledger.extent()).end)
+    entries: dict[bytes, bytes | None] = {}
+    for part in parts:
+        if not isinstance(part, UnreadableEntriesError):
+            entries.update(part)
+    return entries, [part for part in parts if isinstance(part, UnreadableEntriesError)]
+
+
+async def test_many_batches_that_cannot_be_read_share_the_pauses_between_their_attempts(
+    ledger: KafkaLedger, topics: Topics, producer: AIOKafkaProducer, attempts: Counter[bytes]
+) -> None:
+    for number in range(BATCHES):
+        await append(producer, topics, (b"k%d" % number, b"'never-%d'" % number), (b"r%d" % number, b"x"))
+    began = time.monotonic()
+    entries, lost = await read(ledger)
+    took_s = time.monotonic() - began
+    pauses_s = (fetches.TRIES - 1) * RETRY_S
+    assert took_s < pauses_s * BATCHES / 3, "one after another, they take the pauses for each of them"
+    assert entries == {b"r%d" % number: b"x" for number in range(BATCHES)}
+    assert [error.offset for error in lost] == list(range(0, 2 * BATCHES, 2))
+    assert all(f"(tried {fetches.TRIES} times)" in error.fault for error in lost)
+    assert set(attempts.values()) == {fetches.TRIES}
+
+    # Each had its attempts: a second look has one for each, and no pause.
+    began = time.monotonic()
+    assert [str(error) for error in (await read(ledger))[1]] == [str(error) for error in lost]
+    assert time.monotonic() - began < max(took_s - pauses_s / 2, pauses_s)
+    assert set(attempts.values()) == {fetches.TRIES + 1}
+
+
+async def test_a_batch_that_a_later_attempt_reads_is_not_given_up_and_keeps_its_place(
+    ledger: KafkaLedger, topics: Topics, producer: AIOKafkaProducer, attempts: Counter[bytes]
+) -> None:
+    """Another replica, which has it undamaged, is the leader by then."""
+    await append(
+        producer,
+        topics,
+        (b"a", b"old"),
+        (b"b", b"old"),
+        (b"a", b"'never-1'"),
+        (b"a", b"'later-5-a'"),
+        (b"b", b"'later-3-b'"),
+        (b"c", b"x"),
+        (b"a", b"new"),
+    )
+    entries, lost = await read(ledger)
+    assert entries == {b"a": b"new", b"b": b"'later-3-b'", b"c": b"x"}
+    assert [(error.offset, error.last) for error in lost] == [(2, 2)]
+    assert attempts[b"never-1"] == attempts[b"later-5-a"] == fetches.TRIES
+
+
+async def test_a_search_for_the_newest_checkpoint_retries_the_newest_batch_alone(
+    connection: Connection,
+    kafka_app: AppId,
+    topics: Topics,
+    producer: AIOKafkaProducer,
+    attempts: Counter[bytes],
+) -> None:
+    mark = encode_checkpoint(CheckpointMark(offset=7, identity=IDENTITY))
+    await append(producer, topics, (CHECKPOINT_KEY, mark))
+    for number in range(BATCHES):
+        await append(producer, topics, (b"k", b"'never-%d'" % number))
+    found = (await newest_marks(connection, kafka_app))[0]
+    assert isinstance(found, UnreadableMarkError)
+    assert (found.batch.offset, found.batch.tries) == (BATCHES, fetches.TRIES)
+    assert attempts[b"never-%d" % (BATCHES - 1)] == fetches.TRIES + 1
+    assert max(attempts[b"never-%d" % number] for number in range(BATCHES - 1)) <= 1
+    # One that a later attempt reads hides nothing; the checkpoint before it counts.
+    await append(producer, topics, (CHECKPOINT_KEY, mark), (b"k", b"'later-3-k'"))
+    assert (await newest_marks(connection, kafka_app))[0] == CheckpointMark(offset=7, identity=IDENTITY)
+    assert attempts[b"later-3-k"] >= 3

@@ -1,0 +1,131 @@
+"""Reads all of a range that can be read, for readers that go on after record batches that cannot.
+
+Another attempt may read such a batch: it was damaged on the way, or another replica is the leader now. So
+each gets its :data:`triggerstream.adapters.kafka.fetches.TRIES` attempts, but all of them share the pauses
+between these: a damaged disk has many, and four seconds for each would be minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Container
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from triggerstream.adapters.kafka import fetches
+from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, refuse_unfit
+from triggerstream.adapters.kafka.records import read_range
+
+_MOST = 2_000
+"""Records that are returned at once: some 5 ms in which the event loop serves nothing else."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Consecutive ``records`` of a range. ``run``: its begin; later pieces with the same one follow."""
+
+    run: int
+    records: list[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A batch that cannot be read. Nothing was read before ``end``, which may be the end of the range."""
+
+    batch: Unreadable
+    end: int
+
+
+async def salvage(
+    reader: AIOKafkaConsumer,
+    place: TopicPartition,
+    begin: int,
+    end: int,
+    *,
+    most: int = _MOST,
+    once: Container[int] = (),
+) -> AsyncGenerator[Piece | Gap]:
+    """The committed records from ``begin`` to before ``end`` that can be read, then the gaps by offset.
+
+    Runs come in any order: batches that a later attempt reads come last. ``once``: offsets of batches that
+    have had all their attempts already, and get one more. A batch that cannot be decompressed is in a piece,
+    as the record that replaces it: :func:`triggerstream.adapters.kafka.fetches.refuse_unfit`.
+
+    Raises:
+        LogError: as :func:`triggerstream.adapters.kafka.records.read_range`, but for such batches.
+    """
+    gaps: list[Gap] = []
+    todo = [(begin, end)]
+    for attempt in range(1, fetches.TRIES + 1):
+        if attempt > 1:
+            await asyncio.sleep(fetches.RETRY_S)
+        failed: list[Gap] = []
+        for first, before in todo:
+            at = first
+            while at < before:
+                try:
+                    reading = read_range(reader, place, at, before, most=most, tries=1)
+                    async with aclosing(reading) as found:
+                        async for records, _ in found:
+                            if records:
+                                yield Piece(run=at, records=records)
+                    break
+                except UnreadableError as exc:
+                    batch = exc.batch
+                    # If its header cannot be read either, nothing says where the next batch begins.
+                    at = before if batch.last is None else min(batch.last + 1, before)
+                    failed.append(Gap(batch=replace(batch, tries=attempt), end=at))
+        given_up = [gap for gap in failed if attempt == fetches.TRIES or gap.batch.offset in once]
+        gaps += [replace(gap, batch=replace(gap.batch, tries=fetches.TRIES)) for gap in given_up]
+        todo = [(gap.batch.offset, gap.end) for gap in failed if gap not in given_up]
+        if not todo:
+            break
+    for gap in sorted(gaps, key=lambda one: one.batch.offset):
+        yield gap
+
+
+async def salvaged_entries(
+    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int, *, once: Container[int] = ()
+) -> list[dict[bytes, bytes | None] | Unreadable]:
+    """The values by key of each run of a compacted topic, in order, and the batches between them.
+
+    Raises:
+        LogError: as :func:`salvage`.
+    """
+    parts: dict[int, dict[bytes, bytes | None] | Unreadable] = {}
+    begins: dict[int, int] = {}
+    async with aclosing(salvage(reader, place, begin, end, once=once)) as found:
+        async for one in found:
+            if isinstance(one, Gap):
+                parts[one.batch.offset] = one.batch
+                continue
+            at = begins.get(one.run, one.run)
+            entries: dict[bytes, bytes | None] = {}
+            for record in one.records:
+                if record.key is not None:
+                    entries[record.key] = record.value
+                    continue
+                try:
+                    refuse_unfit([record], place)  # otherwise another program wrote it
+                except UnreadableError as exc:
+                    _add(parts, at, entries)
+                    parts[exc.batch.offset] = exc.batch
+                    at, entries = record.offset + 1, {}
+            begins[one.run] = at
+            _add(parts, at, entries)
+    return [part for _, part in sorted(parts.items(), key=itemgetter(0))]
+
+
+def _add(
+    parts: dict[int, dict[bytes, bytes | None] | Unreadable], at: int, entries: dict[bytes, bytes | None]
+) -> None:
+    """Add ``entries`` to those of the run that begins at ``at``."""
+    known = parts.get(at)
+    if isinstance(known, dict):
+        known.update(entries)
+    elif entries:
+        parts[at] = entries
