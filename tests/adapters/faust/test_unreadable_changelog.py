@@ -43,7 +43,7 @@ async def test_a_changelog_that_cannot_be_read_refuses_a_take_over_until_it_is_r
         await worker.drained()
         first, last = damage(server.folder, app.topics.changelog, 0, b"spoilt", how)
         at = f"kafka://{app.connection.bootstrap}/{app.app}"
-        where = offsets(first, None if how == "format" else last)
+        where = offsets(first, None if how in {"format", "header"} else last)
         fault = f"the record batch at {where} cannot be read"
         says = f"{app.topics.changelog}, partition 0: {fault}"
 
@@ -69,7 +69,8 @@ async def test_a_changelog_that_cannot_be_read_refuses_a_take_over_until_it_is_r
         asked = await triggerstream("doctor", "--at", at)
         (line,) = [line for line in asked.out.splitlines() if "events " in line]
         assert (asked.status, says in line, advice.rebuild(at) in line) == (1, True, True), asked
-        assert "checkpoints" not in asked.out, "the newest one can be read"
+        # Without the header, the broker finds nothing up to its next index entry, and there is none here.
+        assert ("checkpoints" in asked.out) == (how == "header"), "the newest one can be read"
 
         await carry_out(advice.rebuild(at), worker.text())
         assert await command_count(app) == 0

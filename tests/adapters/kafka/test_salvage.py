@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 
+from tests.adapters.kafka.conftest import PARTITIONS
+from tests.support.kafka import raw
+from tests.support.kafka.server import KafkaServer
 from triggerstream.adapters.kafka import batches, fetches
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.layout import UnreadableMarkError, newest_marks
 from triggerstream.adapters.kafka.ledger import KafkaLedger
+from triggerstream.adapters.kafka.records import read_range, reader_of
+from triggerstream.adapters.kafka.replay import KafkaRecords
 from triggerstream.adapters.kafka.sending import Entry, send_all
 from triggerstream.adapters.kafka.stopping import stop
-from triggerstream.adapters.kafka.topics import Topics
+from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.ports import UnreadableEntriesError
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, encode_checkpoint
@@ -142,3 +147,45 @@ async def test_a_search_for_the_newest_checkpoint_retries_the_newest_batch_alone
     await append(producer, topics, (CHECKPOINT_KEY, mark), (b"k", b"'later-3-k'"))
     assert (await newest_marks(connection, kafka_app))[0] == CheckpointMark(offset=7, identity=IDENTITY)
     assert attempts[b"later-3-k"] >= 3
+
+
+@pytest.mark.slow
+async def test_batches_after_one_without_a_header_are_read_from_where_the_broker_finds_them(
+    start_kafka: Callable[..., KafkaServer], kafka_app: AppId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker finds a batch by its index of every 4 KiB, and from there on by the lengths in the headers."""
+    monkeypatch.setattr(fetches, "RETRY_S", RETRY_S)
+    server = start_kafka()
+    connection, topics = Connection(bootstrap=server.bootstrap), Topics.of(kafka_app)
+    await create(connection, kafka_app, partitions=PARTITIONS)
+    wide = b"x" * 500
+    for partition in range(PARTITIONS):
+        for number in range(30):
+            records = [raw.RawRecord(key=b"%d-%d" % (number, one), value=wide) for one in range(3)]
+            await raw.produce(connection, topics.changelog, partition, raw.batch(records))
+    ends = {}
+    for partition, how in enumerate(("checksum", "format", "header", "last")):
+        first, last = raw.damage(server.folder, topics.changelog, partition, b"10-0", how)
+        assert (first, last) == (30, 32)
+        ledger = KafkaLedger(connection=connection, app=kafka_app, topics=topics, partition=partition)
+        before, lost, after = await ledger.salvage(0, 90)
+        assert isinstance(before, dict)
+        assert isinstance(lost, UnreadableEntriesError)
+        assert isinstance(after, dict)
+        assert list(before) == [b"%d-%d" % (number, one) for number in range(10) for one in range(3)]
+        keys = [b"%d-%d" % (number, one) for number in range(11, 30) for one in range(3)]
+        assert list(after) == keys[-len(after) :]
+        assert (lost.offset, f"(tried {fetches.TRIES} times)" in lost.fault) == (30, True)
+        ends[how] = 90 - len(after)
+        reader = KafkaRecords(connection, topic=topics.changelog, partition=partition, shows_unreadable=True)
+        read = [record async for piece in reader.records(0, 90) for record in piece]
+        assert read[-1].unreadable is not None
+        assert (read[-1].unreadable.first, read[-1].offset) == (30, ends[how] - 1)
+        assert len(read) == 30 + len(after) + 1
+    assert ends.pop("header") in range(33, 33 + 3 * 4), "less than 4 KiB later"
+    assert set(ends.values()) == {33}
+    # Any other reader names the batch that the broker cannot read, too, where it would wait for ever.
+    async with reader_of(connection, topics.changelog) as consumer:
+        place = TopicPartition(topics.changelog, 2)
+        with pytest.raises(fetches.UnreadableError, match=r"offset 30 .*the broker cannot read it"):
+            _ = [records async for records, _ in read_range(consumer, place, 0, 90)]

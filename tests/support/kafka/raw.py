@@ -20,6 +20,7 @@ _HEAD = struct.Struct(">qiibIhiqqqhii")
 _MAGIC_AT = struct.calcsize(">qii")
 _CRC_AT = struct.calcsize(">qiib")
 _ATTRIBUTES_AT = struct.calcsize(">qiibI")
+_LAST_AT = struct.calcsize(">qiibIh")
 _OVERHEAD = struct.calcsize(">qi")
 _LEADER_S = 30.0
 """A topic that was only just made may have no leader yet."""
@@ -71,7 +72,8 @@ def damage(
     Returns its first and last offset.
 
     ``how``: ``checksum`` changes its records, ``compression`` says with a right CRC that they are compressed,
-    ``format`` changes the number of its format.
+    ``format`` changes the number of its format, ``header`` overwrites its whole header with zeros,
+    ``last`` changes the number of its last offset.
     """
     (segment,) = folder.rglob(f"{topic}-{partition}/*.log")
     data, at, found = segment.read_bytes(), 0, list[tuple[int, bytes]]()
@@ -89,6 +91,10 @@ def damage(
     elif how == "compression":
         struct.pack_into(">h", damaged, _ATTRIBUTES_AT, attributes | 4)
         damaged = bytearray(sealed(bytes(damaged)))
+    elif how == "last":
+        damaged[_LAST_AT] ^= 0x55
+    elif how == "header":
+        damaged[: _HEAD.size] = bytes(_HEAD.size)
     else:
         damaged[_MAGIC_AT] = magic + 3
     with segment.open("r+b") as file:

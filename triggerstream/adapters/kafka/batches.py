@@ -122,6 +122,17 @@ class RecordBatches:
         return int(_LENGTH.unpack_from(self._data, self._at + _LENGTH_AT)[0])
 
 
+class RefusedBatch(RecordBatches):
+    """In place of the batches of an answer in which the broker says that it cannot read them itself."""
+
+    def __init__(self) -> None:
+        super().__init__(b"\0")
+
+    def next_batch(self) -> Any:  # noqa: ANN401 - never returns
+        """Raise CorruptRecordException."""
+        raise CorruptRecordException("the broker cannot read it")
+
+
 class WholeBatch:
     """The records of a batch. To aiokafka it is a record that is not before any position."""
 

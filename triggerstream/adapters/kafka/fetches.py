@@ -2,17 +2,17 @@
 
 aiokafka parses the batches of a fetch when the caller takes records. An exception there has two bad effects:
 records that the same call has already taken from other partitions are lost, because their positions have
-moved; and the same record fails again after each restart. :func:`use_batch_reader` replaces three classes of
+moved; and the same record fails again after each restart. :func:`use_batch_reader` replaces four classes of
 aiokafka, for every consumer of the process: its parser of batches by
 :class:`triggerstream.adapters.kafka.batches.RecordBatches`, its part of a fetch by :class:`BatchResult`, the
-records in it by :func:`partition_records`.
+records in it by :func:`partition_records`, and its fetcher by :class:`BatchFetcher`.
 A consumer with :data:`AS_RECORDS` returns our records, built batch by batch, in the place of aiokafka's:
 they cost half as much processor time. One with :data:`AS_PARSED` returns the parser's, unconverted.
 
 A batch that cannot be read (a wrong CRC, a codec that is not installed, an unknown format, a batch that is
-cut off) is a fault of a disk, a network or the installation, not of a record. It is noted beside the
-partition's position and fetched again. After ``TRIES`` times :func:`fetched` raises :class:`UnreadableError`.
-No position passes over such a batch.
+cut off, one that the broker itself cannot read) is a fault of a disk, a network or the installation, not of a
+record. It is noted beside the partition's position and fetched again. After ``TRIES`` times :func:`fetched`
+raises :class:`UnreadableError`. No position passes over such a batch.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from functools import partial
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer import consumer as consumer_module
 from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.protocol.fetch import FetchRequest_v4
 
-from triggerstream.adapters.kafka.batches import RecordBatches, UnfitBatch, WholeBatch
+from triggerstream.adapters.kafka.batches import RecordBatches, RefusedBatch, UnfitBatch, WholeBatch
 from triggerstream.core.errors import LogError
 from triggerstream.wire.records import Record, offsets
 
@@ -44,6 +47,7 @@ _RECORD_BYTES = 512
 _HEADER_BYTES = 128
 """Bytes of a record and of a header as objects, beside their own bytes."""
 
+_Fetcher: Any = fetcher.Fetcher
 _Result: Any = fetcher.FetchResult
 _PartitionRecords: Any = fetcher.PartitionRecords
 VALUE_DESERIALIZER = 5
@@ -131,6 +135,7 @@ def use_batch_reader() -> None:
     fetcher.MemoryRecords = RecordBatches
     fetcher.FetchResult = BatchResult
     fetcher.PartitionRecords = partition_records
+    consumer_module.Fetcher = BatchFetcher
 
 
 def _unchanged(value: bytes | None) -> bytes | None:
@@ -386,3 +391,67 @@ def _reason(exc: Exception, tp: TopicPartition) -> str:
     """The message of ``exc`` without the prefix that aiokafka adds to all messages, and without ``tp``."""
     message = str(exc.args[0] if exc.args else exc)
     return f"{type(exc).__name__}: {message.removesuffix(f' - {tp}')}"
+
+
+class BatchFetcher(_Fetcher):  # type: ignore[misc] # aiokafka is not typed
+    """A fetcher for which a batch that the broker cannot read is one that cannot be read.
+
+    A broker answers with an error if the length in a batch's header is damaged. aiokafka logs it, and asks
+    again without an end.
+    """
+
+    def __init__(self, client: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401 - aiokafka's
+        super().__init__(_FetchClient(client), *args, **options)
+
+    async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> bool:  # noqa: ANN401 - aiokafka's
+        try:
+            woken = bool(await super()._proc_fetch_request(assignment, node_id, request))
+        finally:
+            refused: list[TopicPartition] = self._client.refused.pop(id(request), [])
+        if not refused or not assignment.active:
+            return woken
+        for topic, partitions in request.topics:
+            for number, offset, *_ in partitions:
+                place = TopicPartition(topic, number)
+                state = assignment.state_value(place)
+                if place not in refused or not state.has_valid_position or state.position != offset:
+                    continue
+                records = partition_records(
+                    place,
+                    RefusedBatch(),
+                    [],
+                    offset,
+                    self._key_deserializer,
+                    self._value_deserializer,
+                    self._check_crcs,
+                    self._isolation_level,
+                )
+                self._records[place] = BatchResult(
+                    place, assignment=assignment, partition_records=records, backoff=self._prefetch_backoff
+                )
+                woken = True
+        return woken
+
+
+class _FetchClient:
+    """A fetcher's client. ``refused``: by request, the partitions whose batch the broker cannot read."""
+
+    def __init__(self, client: Any) -> None:  # noqa: ANN401 - aiokafka is not typed
+        self._client = client
+        self.refused: dict[int, list[TopicPartition]] = {}
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the client's
+        return getattr(self._client, name)
+
+    async def send(self, node: Any, request: Any) -> Any:  # noqa: ANN401 - aiokafka's
+        answer = await self._client.send(node, request)
+        if request.API_KEY == FetchRequest_v4.API_KEY:
+            refused = [
+                TopicPartition(topic, partition)
+                for topic, partitions in answer.topics
+                for partition, code, *_ in partitions
+                if code == CorruptRecordException.errno
+            ]
+            if refused:
+                self.refused[id(request)] = refused
+        return answer

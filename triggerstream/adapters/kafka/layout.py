@@ -19,6 +19,7 @@ from triggerstream.adapters.kafka.cluster import Cluster, Topic, describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.fetches import TRIES, Unreadable, UnreadableError, refuse_unfit
 from triggerstream.adapters.kafka.records import POLL_MS, read_range, readable_extents
+from triggerstream.adapters.kafka.salvage import offset_after, offset_before
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
@@ -204,7 +205,7 @@ async def newest_mark(
     end, window = readable if end is None else end, _WINDOW
     while end > first:
         begin = max(first, end - window)
-        newest = await _last_mark(reader, place, begin, end, once)
+        newest = await _last_mark(reader, place, begin, end, first=first, once=once)
         if newest is not None:
             try:
                 return newest if isinstance(newest, DecodeError) else decode_checkpoint(newest)
@@ -215,7 +216,13 @@ async def newest_mark(
 
 
 async def _last_mark(
-    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int, once: Container[int]
+    reader: AIOKafkaConsumer,
+    place: TopicPartition,
+    begin: int,
+    end: int,
+    *,
+    first: int,
+    once: Container[int],
 ) -> bytes | DecodeError | None:
     """The last mark from ``begin`` to before ``end``, or the batch after it that cannot be read.
 
@@ -225,6 +232,10 @@ async def _last_mark(
         newest = await _newest(reader, place, begin, end, tries=1)
         if not isinstance(newest, UnreadableMarkError) or newest.batch.lasting:
             return newest
+        if newest.batch.last is None and newest.batch.offset == begin:
+            # The broker finds no batch here because of a damaged header before it: name that one.
+            at = await offset_before(reader, place, newest.batch, first)
+            newest = UnreadableMarkError(replace(newest.batch, offset=at))
         if newest.batch.offset in once:
             return UnreadableMarkError(replace(newest.batch, tries=TRIES))
         last = await _newest(reader, place, newest.batch.offset, end, tries=TRIES)
@@ -249,6 +260,5 @@ async def _newest(
             break
         except UnreadableError as exc:
             newest, batch = UnreadableMarkError(exc.batch), exc.batch
-            # If its header cannot be read either, its end is unknown: go on in the middle of the rest.
-            begin = (batch.offset + end + 1) // 2 if batch.last is None else batch.last + 1
+            begin = await offset_after(reader, place, batch, end)
     return newest

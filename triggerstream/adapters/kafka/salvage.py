@@ -17,8 +17,11 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from triggerstream.adapters.kafka import fetches
+from triggerstream.adapters.kafka.connection import translate_errors
 from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, refuse_unfit
+from triggerstream.adapters.kafka.raw_fetches import first_unreadable, next_readable
 from triggerstream.adapters.kafka.records import read_range
+from triggerstream.adapters.kafka.topics import TIMEOUT_S
 
 _MOST = 2_000
 """Records that are returned at once: some 5 ms in which the event loop serves nothing else."""
@@ -34,7 +37,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """A batch that cannot be read. Nothing was read before ``end``, which may be the end of the range."""
+    """A batch that cannot be read; nothing was read from it to before ``end``.
+
+    If its header cannot be read either, the gap ends where the broker finds the next batch: see
+    :func:`triggerstream.adapters.kafka.raw_fetches.next_readable`.
+    """
 
     batch: Unreadable
     end: int
@@ -76,8 +83,7 @@ async def salvage(
                     break
                 except UnreadableError as exc:
                     batch = exc.batch
-                    # If its header cannot be read either, nothing says where the next batch begins.
-                    at = before if batch.last is None else min(batch.last + 1, before)
+                    at = await offset_after(reader, place, batch, before)
                     failed.append(Gap(batch=replace(batch, tries=attempt), end=at))
         given_up = [gap for gap in failed if attempt == fetches.TRIES or gap.batch.offset in once]
         gaps += [replace(gap, batch=replace(gap.batch, tries=fetches.TRIES)) for gap in given_up]
@@ -86,6 +92,30 @@ async def salvage(
             break
     for gap in sorted(gaps, key=lambda one: one.batch.offset):
         yield gap
+
+
+async def offset_after(reader: AIOKafkaConsumer, place: TopicPartition, batch: Unreadable, end: int) -> int:
+    """The offset at which to read on after ``batch``, at most ``end``.
+
+    Raises:
+        LogError: as :func:`salvage`.
+    """
+    if batch.last is not None and batch.last < end:
+        return batch.last + 1
+    async with translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+        return await next_readable(reader._client, place, batch.offset, end)  # noqa: SLF001 - nothing public
+
+
+async def offset_before(
+    reader: AIOKafkaConsumer, place: TopicPartition, batch: Unreadable, begin: int
+) -> int:
+    """The offset of the batch because of which the broker finds no ``batch``, from ``begin`` on.
+
+    Raises:
+        LogError: as :func:`salvage`.
+    """
+    async with translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
+        return await first_unreadable(reader._client, place, batch.offset, begin)  # noqa: SLF001 - nothing public
 
 
 async def salvaged_entries(

@@ -1,0 +1,138 @@
+"""Fetches of record batches as they are stored, below aiokafka's consumers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import CorruptRecordException, LeaderNotAvailableError, for_code
+from aiokafka.protocol.fetch import FetchRequest_v4
+
+from triggerstream.adapters.kafka.batches import RecordBatches
+from triggerstream.adapters.kafka.protocol import Call
+
+COMMITTED = 1
+"""The isolation level with which a broker names the transactions that were aborted."""
+_MOST_BYTES = 1024 * 1024
+"""Bytes of a fetch; a broker returns one batch even if it is longer."""
+_WAIT_MS = 100
+_RETRY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """An answer."""
+
+    data: bytes | None
+    stable_end: int
+    aborted: Sequence[tuple[int, int]]
+    """Producer id and first offset of the transactions that were aborted within the batches or later."""
+
+    def batches(self) -> Sequence[Any]:
+        """The batches, parsed.
+
+        Raises:
+            CorruptRecordException: one of them is damaged.
+        """
+        batches, found = RecordBatches(self.data), []
+        while batches.has_next():
+            found.append(batches.next_batch())
+        return found
+
+
+async def fetch_raw(
+    client: AIOKafkaClient,
+    place: TopicPartition,
+    offset: int,
+    *,
+    isolation: int = 0,
+    most_bytes: int = _MOST_BYTES,
+) -> Fetched:
+    """The batches from ``offset`` on, up to some bytes; the first may begin before it.
+
+    Raises:
+        KafkaError: no answer, or an error; CorruptRecordException: the broker cannot read the batch.
+    """
+    request = Call(
+        FetchRequest_v4,
+        replica_id=-1,
+        max_wait_time=_WAIT_MS,
+        min_bytes=1,
+        max_bytes=most_bytes,
+        isolation_level=isolation,
+        topics=[(place.topic, [(place.partition, offset, most_bytes)])],
+    )
+    await client.set_topics([place.topic])
+    while True:
+        leader = client.cluster.leader_for_partition(place)
+        error: type[Any] = LeaderNotAvailableError
+        if leader is not None and leader >= 0:
+            answer = await client.send(leader, request)
+            ((_, ((_, code, _, stable_end, aborted, data),)),) = answer.topics
+            if not code:
+                return Fetched(data=data, stable_end=stable_end, aborted=aborted or ())
+            error = for_code(code)
+        if not error.retriable:
+            raise error(f"{place.topic}, partition {place.partition}")
+        await asyncio.sleep(_RETRY_S)
+        await client.force_metadata_update()
+
+
+async def next_readable(client: AIOKafkaClient, place: TopicPartition, offset: int, end: int) -> int:
+    """The next offset whose batch has a header that can be read, after a batch at ``offset`` that has none.
+
+    ``end`` if there is none before it. The search is that of the broker, which finds a batch by its index of
+    every 4 KiB or so, and from there on by the lengths in the headers. It widens, and then narrows: readable
+    batches between two damaged ones that are close together may be missed.
+
+    Raises:
+        KafkaError: no answer, or an error.
+    """
+    last, step = offset, 1
+    while offset + step < end and not await _has_header(client, place, offset + step, end):
+        last, step = offset + step, step * 2
+    found = min(offset + step, end)
+    while found - last > 1:
+        middle = (last + found) // 2
+        if await _has_header(client, place, middle, end):
+            found = middle
+        else:
+            last = middle
+    return found
+
+
+async def first_unreadable(client: AIOKafkaClient, place: TopicPartition, offset: int, begin: int) -> int:
+    """The first offset, from ``begin`` on, of the batches up to ``offset`` whose headers cannot be read.
+
+    Raises:
+        KafkaError: no answer, or an error.
+    """
+    found, step = offset, 1
+    while offset - step >= begin and not await _has_header(client, place, offset - step, offset):
+        found, step = offset - step, step * 2
+    last = max(offset - step, begin - 1)
+    while found - last > 1:
+        middle = (last + found) // 2
+        if await _has_header(client, place, middle, offset):
+            last = middle
+        else:
+            found = middle
+    return found
+
+
+async def _has_header(client: AIOKafkaClient, place: TopicPartition, offset: int, end: int) -> bool:
+    """True if the broker finds a batch at ``offset``, whose header says plausibly that it has it."""
+    try:
+        data = (await fetch_raw(client, place, offset, most_bytes=1)).data
+        batches = RecordBatches(data)
+        if not batches.has_next():
+            return False
+        batch = batches.next_batch()
+    except CorruptRecordException:
+        return False
+    last = -1 if batches.last is None else batches.last
+    return bool(batch.base_offset < end and last >= offset and (last < end or batch.validate_crc()))
