@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -228,21 +227,66 @@ async def test_a_rebuild_that_began_at_the_end_of_the_take_over_does_not_count_f
         await takes.take_over(BenchStore(), Ledger(durable))
 
 
-@pytest.mark.parametrize("second", [False, True], ids=["first recovery", "after a rebuild"])
-async def test_a_store_that_is_read_again_is_logged_with_its_partition(
-    takes: TakeOvers, caplog: pytest.LogCaptureFixture, *, second: bool
+def logged_partitions(caplog: pytest.LogCaptureFixture) -> list[int]:
+    """The partitions of the log lines that say that a store is read again."""
+    return [vars(line)["partition"] for line in caplog.records if "read again" in line.message]
+
+
+def rebuilt_mark(bench: Bench) -> bytes:
+    """The mark of a rebuild that begins at the end of the changelog."""
+    mark = decode_checkpoint(bench.store.entries[CHECKPOINT_KEY])
+    return encode_checkpoint(replace(mark, rebuilt=len(bench.durable.changelog)))
+
+
+async def test_a_store_of_another_changelog_is_logged_with_its_partition(
+    takes: TakeOvers, caplog: pytest.LogCaptureFixture
 ) -> None:
-    durable, store = takes.bench.durable, takes.bench.store
-    if second:
-        mark = decode_checkpoint(store.entries[CHECKPOINT_KEY])
-        rebuilt = encode_checkpoint(replace(mark, rebuilt=len(durable.changelog)))
-        durable.changelog.append((CHECKPOINT_KEY, rebuilt))
-    else:
-        store.write({b"ghost": b"{}"}, position=99)
-    with caplog.at_level(logging.WARNING):
-        await takes.take_over(store)
-    lines = [line for line in caplog.records if "read again" in line.message]
-    assert [vars(line)["partition"] for line in lines] == [PARTITION]
+    takes.bench.store.write({b"ghost": b"{}"}, position=99)
+    await takes.take_over(takes.bench.store)
+    assert logged_partitions(caplog) == [PARTITION]
+
+
+async def test_each_reading_of_a_store_is_logged_with_its_partition(
+    takes: TakeOvers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store is of before a rebuild; then entries of before the rebuild cannot be read."""
+    durable = takes.bench.durable
+    entries = {**takes.bench.store.entries, CHECKPOINT_KEY: rebuilt_mark(takes.bench)}
+    durable.changelog += entries.items()
+    durable.unreadable = range(1, 2)
+    await takes.take_over(takes.bench.store)
+    assert logged_partitions(caplog) == [PARTITION, PARTITION]
+
+
+async def test_a_second_recovery_is_logged_with_its_partition(
+    takes: TakeOvers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The changelog is rebuilt before the owner of an older release is fenced."""
+    durable, rebuilt = takes.bench.durable, rebuilt_mark(takes.bench)
+    mark = of_older_release(takes.bench.store.entries[CHECKPOINT_KEY])
+    durable.changelog.append((CHECKPOINT_KEY, mark))
+
+    class Ledger(BenchLedger):
+        async def fence_old_release(self) -> OwnerId:
+            durable.changelog.append((CHECKPOINT_KEY, rebuilt))
+            return await super().fence_old_release()
+
+    await takes.take_over(BenchStore(), Ledger(durable))
+    assert logged_partitions(caplog) == [PARTITION]
+
+
+async def test_a_store_that_is_read_again_and_needs_unreadable_entries_names_the_address_of_the_app(
+    takes: TakeOvers,
+) -> None:
+    durable = takes.bench.durable
+    durable.changelog.append((CHECKPOINT_KEY, rebuilt_mark(takes.bench)))
+    durable.unreadable = range(1, 2)
+    durable.newest_unreadable = UnreadableEntriesError(
+        "the batch at 9 cannot be read", offset=9, last=9, lasting=True
+    )
+    with pytest.raises(TakeOverError) as refused:
+        await takes.take_over(takes.bench.store)
+    assert str(refused.value).endswith(advice.rebuild(AT))
 
 
 @pytest.mark.parametrize(
