@@ -16,8 +16,7 @@ def murmur2(key: bytes) -> int:
     whole = length & ~3
     for (k,) in _WORD.iter_unpack(key[:whole]):
         k = k * _M & _MASK  # noqa: PLW2901 - the algorithm's own step
-        k ^= k >> 24  # noqa: PLW2901
-        h = (h * _M & _MASK) ^ (k * _M & _MASK)
+        h = (h * _M ^ (k ^ k >> 24) * _M) & _MASK
     rest = key[whole:]
     if rest:
         h = (h ^ int.from_bytes(rest, "little")) * _M & _MASK
