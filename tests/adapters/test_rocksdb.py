@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from rocksdict import Options, Rdict, WriteBufferManager
 
+from tests.support.waiting import wait_until
 from triggerstream.adapters import rocksdb
 from triggerstream.adapters.rocksdb import WRITE_BUFFERS_BYTES, RocksStore, SharedRocksMemory, TemporaryStore
 from triggerstream.core.errors import LogError, UsageError
@@ -337,6 +338,30 @@ async def test_a_look_up_reads_no_index_however_small_the_cache_is(
     assert looked_up / 2 < found["data"] < looked_up * 2.5
     # A Bloom filter of 10 bits lets 1 % through, for each file that has the key in its range.
     assert missed["data"] < looked_up / 2
+
+
+@pytest.mark.parametrize("restored", [False, True], ids=["as opened", "after a long restore"])
+def test_seven_flushed_files_are_left_as_they_are_and_the_eighth_is_compacted_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, restored: bool
+) -> None:
+    monkeypatch.setattr(rocksdb, "UNLOGGED_FROM", 1)
+    store = RocksStore(tmp_path, changelog="c", memory=SharedRocksMemory())
+
+    async def restore() -> None:
+        await store.restore({b"restored": b"0"}, position=0)
+        await store.end_restore()
+
+    if restored:
+        asyncio.run(restore())
+    for number in range(2 if restored else 1, 8):
+        store.write({b"first": b"", b"last": b""}, position=number)
+        store.flush()
+    assert len([*tmp_path.glob("*.sst")]) == 7
+    store.write({b"first": b"", b"last": b""}, position=8)
+    store.flush()
+    wait_until(lambda: len([*tmp_path.glob("*.sst")]) == 1)
+    assert store.position() == 8
+    asyncio.run(store.close())
 
 
 def _session(number: int) -> bytes:
