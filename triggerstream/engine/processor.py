@@ -104,17 +104,20 @@ class Processor:
     def encode(self, session: SessionId, known: SessionState, *, large_batch: bool = False) -> bytes:
         """Encode a session's state, and cache it; in a ``large_batch``, only from the second time on."""
         known, stored = state.pack_and_encode(known)
-        was_encoded = self._forget(session)
+        remembered = self._encoded
+        former = remembered.pop(session, None)
+        if former is not None:
+            self._encoded_bytes -= len(former[0])
         length = len(stored)
         if length <= self._most_bytes:
-            remembered = self._encoded
-            if large_batch and not was_encoded:
+            if large_batch and former is None:
                 remembered[session] = _ENCODED_ONCE
             else:
                 remembered[session] = stored, known
                 self._encoded_bytes += length
             while len(remembered) > self._most_states or self._encoded_bytes > self._most_bytes:
-                self._forget(next(iter(remembered)))
+                _, oldest = remembered.popitem(last=False)
+                self._encoded_bytes -= len(oldest[0])
         return stored
 
     def recall(self, session: SessionId, stored: bytes) -> SessionState:
@@ -143,14 +146,6 @@ class Processor:
         """The state with the bytes ``stored``, if it is in the cache."""
         remembered = self._encoded.get(session)
         return None if remembered is None or remembered[0] != stored else remembered[1]
-
-    def _forget(self, session: SessionId) -> bool:
-        """Take a session out of the cache, and return whether it was there."""
-        remembered = self._encoded.pop(session, None)
-        if remembered is None:
-            return False
-        self._encoded_bytes -= len(remembered[0])
-        return True
 
     def process(
         self,
