@@ -34,6 +34,7 @@ def _store_all_as_lines() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "MOST_INLINE", 0)
         patch.setattr(takers, "FEW", 0)
+        patch.setattr(wire, "_MANY", 0)
         yield
 
 

@@ -15,7 +15,7 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import JsonObject, TaskName, TriggerName
 from triggerstream.core.lazy import Piece, locate, split_lines
 from triggerstream.core.state import SessionState
-from triggerstream.wire import blocks, changed_lines, state
+from triggerstream.wire import blocks, changed_lines, int_columns, state
 
 Head = dict[str, Any]
 Change = Callable[[Head, list[bytes]], object]
@@ -246,3 +246,34 @@ def columns_of(head: Head) -> Head:
 def joined(head: Head, lines: list[bytes]) -> bytes:
     """The bytes of a state."""
     return b"\n".join([json.dumps(head).encode(), *lines, b""])
+
+
+@pytest.mark.parametrize("kind", ["fire", "started", "finished"])
+def test_an_event_decodes_no_column_of_open_instances(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    plain, lazily = (Story({"t": {"after": [], "andEvery": "a", "run": "r"}}) for _ in range(2))
+    for story in (plain, lazily):
+        for _ in range(150):
+            story.fire("a")
+        for n in range(12):
+            story.finished(f"t#{5 * n}")
+            story.started(f"t#{5 * n + 1}")
+    named = "a" if kind == "fire" else "t#77"
+    getattr(plain, kind)(named)
+    assert lazily.state is not None
+    stored = state.encode(lazily.state)
+    monkeypatch.setattr(int_columns, "_decoded", None)
+    lazily.state = state.decode_lazily(stored)
+    getattr(lazily, kind)(named)
+    found = state.encode(lazily.state)
+    monkeypatch.undo()
+    assert plain.state is not None
+    assert found == state.encode(plain.state)
+
+
+def test_a_lazy_state_whose_numbers_are_not_ascending_is_refused_when_all_are_looked_at() -> None:
+    head, *lines = state.encode(known_of(story_of_many())).splitlines()
+    fields: Head = json.loads(head)
+    columns_of(fields)["numbers"].reverse()
+    read = state.decode_lazily(joined(fields, lines))
+    with pytest.raises(DecodeError, match="by number, each once"):
+        list(read.tasks[TaskName("t")].open.values())

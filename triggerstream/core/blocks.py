@@ -6,14 +6,17 @@ an event that no instance of that shape can take costs one look at the block.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import itemgetter
+from itertools import islice, pairwise
+from operator import itemgetter, lt
 from typing import TypeAlias, TypeVar
 
+from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Holding, Ref
 from triggerstream.core.ids import LeafName, TriggerName
 from triggerstream.core.instances import Arrival, Instance, Sent, Status
-from triggerstream.core.lazy import Block, Buffer, LazyDict
+from triggerstream.core.lazy import FEW, Block, Buffer, LazyDict, Piece
 
 K = TypeVar("K")
 
@@ -87,19 +90,105 @@ class LazyLatest(LazyEvents[TriggerName]):
         self.changed[key] = value
 
 
+class Column(Sequence[int]):
+    """Whole numbers, which ``wire`` decodes when all of them are needed. Never modified."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def text(self) -> bytes:
+        """The column as JSON."""
+
+    @property
+    @abstractmethod
+    def values(self) -> list[int]:
+        """All values.
+
+        Raises:
+            DecodeError: the column is damaged.
+        """
+
+    @abstractmethod
+    def place(self, value: int) -> int | None:
+        """The place of a value of an ascending column; None if it has none."""
+
+    @abstractmethod
+    def part_before(self, value: int) -> float:
+        """The part of the column before a value, from 0 to 1, as an estimate; 0 if it has no such value."""
+
+    @abstractmethod
+    def extended(self, values: Sequence[int]) -> Column:
+        """The column with more values at its end."""
+
+    @abstractmethod
+    def inserted(self, at: int, value: int) -> Column:
+        """The column with a value at a place."""
+
+    @abstractmethod
+    def without(self, at: int) -> Column:
+        """The column without the value at a place."""
+
+    @abstractmethod
+    def without_value(self, value: int) -> Column:
+        """The ascending column without a value, which it has."""
+
+
 class InstanceBlock(Block[int, Instance]):
     """Open instances of one task that have one shape, by number, ascending.
 
     ``captured`` and ``noted`` have a column for each leaf that holds an event: the refs, in the order of the
-    numbers. All leaves are plain and have their trigger's name. ``sent`` is that of each instance.
+    ``numbers``. All leaves are plain and have their trigger's name. ``sent`` is that of each instance.
     """
 
-    __slots__ = ("captured", "noted", "sent", "status")
+    __slots__ = ("_places", "captured", "noted", "numbers", "sent", "status")
 
     status: Status
-    captured: dict[LeafName, list[Ref]]
-    noted: dict[LeafName, list[Ref]]
+    captured: dict[LeafName, Column]
+    noted: dict[LeafName, Column]
     sent: Sent | None
+
+    def __init__(
+        self, numbers: Column, *, pieces: tuple[Piece, ...] = (), lines: list[bytes] | None = None
+    ) -> None:
+        super().__init__([], pieces=pieces, lines=lines)
+        self.numbers = numbers
+        self.length = len(numbers)
+        self._places: dict[int, int | None] = {}
+        """Places that were looked up: an outcome asks for its instance a dozen times."""
+
+    @property
+    def keys(self) -> list[int]:
+        if not self._keys:
+            numbers = self.numbers.values
+            if not all(map(lt, numbers, islice(numbers, 1, None))):
+                raise DecodeError("open instances of the state must be in lines by number, each once")
+            self._keys = numbers
+        return self._keys
+
+    def __contains__(self, key: object) -> bool:
+        return self.place(key) is not None  # type: ignore[arg-type]  # nothing else is equal to a number
+
+    def place(self, key: int) -> int | None:
+        places = self._places
+        if key not in places:
+            at = self.numbers.place(key) if self._looked_up <= FEW else self.index.get(key)
+            self._looked_up += at is not None
+            places[key] = at
+        return places[key]
+
+    @property
+    def columns(self) -> list[Column]:
+        """The columns of ``captured`` and ``noted``.
+
+        Raises:
+            DecodeError: one is longer than the others, or shorter.
+        """
+        columns = [*self.captured.values(), *self.noted.values()]
+        for column in columns:
+            if len(column) != self.length:
+                raise DecodeError("a column of the state must have an offset for each number")
+        return columns
 
 
 Shape: TypeAlias = Instance | InstanceBlock
@@ -125,7 +214,7 @@ class OpenInstances(LazyDict[int, Instance]):
         for block in self.blocks:
             left = None if self.is_intact(block) else self.left_in(block)
             if left is None:
-                found.append((block.keys[0], block, len(block.keys)))
+                found.append((block.numbers[0], block, block.length))
             elif left:
                 found.append((block.keys[left[0]], block, len(left)))
         found.sort(key=itemgetter(0))
@@ -138,13 +227,15 @@ class OpenInstances(LazyDict[int, Instance]):
             if test(block):
                 found += [self[block.keys[at]] for at in self.left_in(block)]
         found.sort(key=lambda instance: instance.number)
+        if len(self.blocks) > 1 and any(one.number == next_.number for one, next_ in pairwise(found)):
+            raise DecodeError("an open instance of the state must be in one line")
         return found
 
     def count(self, test: Callable[[Shape], bool]) -> int:
         """The number of instances whose shape passes ``test``."""
         return sum(number for shape, number in self.shapes() if test(shape))
 
-    def captured(self) -> Iterator[tuple[TriggerName, list[Ref]]]:
+    def captured(self) -> Iterator[tuple[TriggerName, Sequence[Ref]]]:
         """The events that the plain leaves of instances in blocks hold, by trigger."""
         for block in self.blocks:
             is_intact = self.is_intact(block)
@@ -155,7 +246,6 @@ class OpenInstances(LazyDict[int, Instance]):
 Instances: TypeAlias = dict[int, Instance] | OpenInstances
 """Open instances of a task, by number. Many that were read from a store are decoded when looked at."""
 LatestEvents: TypeAlias = dict[TriggerName, Arrival] | LazyLatest
-EarlierEvents: TypeAlias = dict[Ref, Arrival] | LazyEvents[Ref]
 
 
 def instances_where(instances: Instances, test: Callable[[Shape], bool]) -> list[Instance]:

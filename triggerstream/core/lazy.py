@@ -16,7 +16,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 _MARGIN = 1 / 16
 """A search begins so far before the expected place of a line, as a part of the piece's length."""
-_FEW = 4
+FEW = 4
 """Changes up to which each is looked up in the list of a block's keys: making an index takes longer."""
 
 
@@ -135,7 +135,7 @@ class Block(Generic[K, V]):
     def place(self, key: K) -> int | None:
         """The place of ``key``; None if it has none."""
         self._looked_up += 1
-        if self._index is None and self._looked_up <= _FEW:
+        if self._index is None and self._looked_up <= FEW:
             return self.keys.index(key) if key in self.keys else None
         return self.index.get(key)
 
@@ -157,7 +157,7 @@ class Block(Generic[K, V]):
         return self._located[1]
 
     def _line(self, key: K, at: int) -> bytes:
-        if self._lines is None and self._looked_up <= _FEW:
+        if self._lines is None and self._looked_up <= FEW:
             found = self.locate(key, at)
             if found is not None:
                 number, start, end = found
@@ -303,18 +303,19 @@ class LazyDict(MutableMapping[K, V]):
 
     def is_intact(self, block: Block[K, V]) -> bool:
         """True if each value of one of the blocks is as it was read."""
-        if len(self.changed) + len(self.gone) > _FEW:
+        if len(self.changed) + len(self.gone) > FEW:
             index = block.index.keys()
             return index.isdisjoint(self.changed) and index.isdisjoint(self.gone)
         return not any(key in block for key in self.changed) and not any(key in block for key in self.gone)
 
-    def changed_in(self, block: Block[K, V]) -> list[int]:
-        """The places in one of the blocks whose values were changed or deleted, ascending."""
+    def changed_in(self, block: Block[K, V]) -> list[tuple[int, K]]:
+        """The places and keys in one of the blocks whose values were changed or deleted, ascending."""
         keys = self.changed.keys() | self.gone
-        places = (
-            block.keys.index(key) if len(keys) <= _FEW else block.index[key] for key in keys if key in block
-        )
-        return sorted(places)
+        place = block.place if len(keys) <= FEW else block.index.get
+        found = [(at, key) for key in keys if (at := place(key)) is not None]
+        if len(found) > 1:
+            found.sort()
+        return found
 
     def left_in(self, block: Block[K, V]) -> list[int]:
         """The places in one of the blocks whose values are as they were read."""

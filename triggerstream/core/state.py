@@ -8,14 +8,15 @@ and the drafts that it extends) writes to them, and only to copies that it made 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 
 from msgspec import Struct
 
-from triggerstream.core.blocks import EarlierEvents, Instances, LatestEvents, latest_ref
+from triggerstream.core.blocks import Instances, LatestEvents, latest_ref
 from triggerstream.core.by_place import CapturedByPlace, Digests, Marked, MarkedTriggers, whole
 from triggerstream.core.held import EventTime, InSequence, Ref, Remembered
+from triggerstream.core.holders import FEW, EarlierEvents, Holders, KeptEvents, add_captured
 from triggerstream.core.ids import JsonObject, LeafName, TaskName, TriggerName
 from triggerstream.core.instances import (
     DECIDED,
@@ -181,9 +182,7 @@ class SessionState(Struct, kw_only=True):
         """
         for name, ref in self.referenced_by_leaves():
             captured.setdefault(name, set()).add(ref)
-        recent: dict[TriggerName, dict[Ref, Arrival]] = {}
-        for (name, ref), arrival in self.recent.items():
-            recent.setdefault(name, {})[ref] = arrival
+        recent = self._recent_by_trigger()
         found: dict[TriggerName, EarlierEvents] = {}
         for name in dict.fromkeys((*self.kept, *recent)):
             needed = _needed(self.kept.get(name, {}), recent.get(name, {}), captured.get(name, set()))
@@ -208,6 +207,43 @@ class SessionState(Struct, kw_only=True):
         state.collect_at = 0
         return state
 
+    def collected_after(self, changed: Mapping[TaskName, TaskRecord]) -> tuple[SessionState, Holders]:
+        """As :meth:`collected`, and what holds its events, if few instances were changed.
+
+        The state is packed. ``changed`` has its tasks before they were packed.
+        """
+        holders = Holders(self.tasks, self.remembered, self.seen)
+        marked, by_place = holders.captured_latest(), holders.by_place
+        state = copy(self)
+        state.latest_captured = marked
+        if by_place:
+            if isinstance(self.seen, dict):
+                state = self.collected()
+                return state, Holders(state.tasks, state.remembered, state.seen)
+            state.latest_captured = MarkedTriggers(marked, tuple(by_place), frozenset(self.seen.changed))
+        state.kept = {}
+        recent = self._recent_by_trigger()
+        for name in dict.fromkeys((*self.kept, *recent)):
+            kept, added = self.kept.get(name, {}), recent.get(name, {})
+            needed: EarlierEvents | None = None
+            if isinstance(kept, KeptEvents):
+                needed = kept.needed(name, added, holders, changed)
+            elif len(kept) + len(added) <= FEW:
+                needed = {ref: one for ref, one in (kept | added).items() if holders.holds(name, ref)}
+            if needed is None:
+                needed = _needed(kept, added, holders.refs(name))
+            if needed:
+                state.kept[name] = needed
+        state.recent = {}
+        state.collect_at = 0
+        return state, holders
+
+    def _recent_by_trigger(self) -> dict[TriggerName, dict[Ref, Arrival]]:
+        found: dict[TriggerName, dict[Ref, Arrival]] = {}
+        for (name, ref), arrival in self.recent.items():
+            found.setdefault(name, {})[ref] = arrival
+        return found
+
     def _captured(
         self, *, by_resolved: bool = True, by_place: list[CapturedByPlace] | None = None
     ) -> dict[TriggerName, set[Ref]]:
@@ -222,21 +258,9 @@ class SessionState(Struct, kw_only=True):
                 for name, refs in open_.captured():
                     found.setdefault(name, set()).update(refs)
                 open_ = open_.changed
-            for instances in (open_, record.resolved) if by_resolved else (open_,):
-                for instance in instances.values():
-                    captured = instance.captured
-                    if isinstance(captured, dict) or not isinstance(captured, CapturedByPlace):
-                        held = captured_refs(captured)
-                    else:
-                        held = captured.beside_latest(self.seen)
-                        if by_place is not None:
-                            by_place.append(captured)
-                    for name, ref in held:
-                        known = found.get(name)
-                        if known is None:
-                            found[name] = {ref}
-                        else:
-                            known.add(ref)
+            add_captured(found, open_, self.seen, by_place)
+            if by_resolved:
+                add_captured(found, record.resolved, self.seen, by_place)
         return found
 
     def captured_by_open(self) -> Iterator[tuple[TriggerName, Collection[Ref]]]:

@@ -9,18 +9,18 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from operator import lt
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from triggerstream.core.blocks import EventBlock, InstanceBlock, LazyEvents, OpenInstances
+from triggerstream.core.blocks import Column, InstanceBlock, OpenInstances
 from triggerstream.core.by_place import CapturedByPlace
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Holding, Ref, place_of
-from triggerstream.core.ids import LeafName
+from triggerstream.core.holders import Holders, KeptBlock, KeptEvents
+from triggerstream.core.ids import LeafName, TriggerName
 from triggerstream.core.lazy import Block, Piece, find_near, whole_piece
 from triggerstream.core.state import (
     RESOLVED,
@@ -31,11 +31,14 @@ from triggerstream.core.state import (
     Sent,
     Status,
 )
-from triggerstream.wire.changed_lines import MANY, ChangedLines
+from triggerstream.wire.changed_lines import MANY, ChangedLines, cut_line, joined_if_many
+from triggerstream.wire.int_columns import IntColumn, read_column
 from triggerstream.wire.stored_state import InstanceColumns, Lines
 
 MOST_INLINE = 16
 """Open instances of a task, or events, up to which a state is one line. Decoding so many takes 40 µs."""
+
+_LAST_REF = 2**63 - 1
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -123,24 +126,78 @@ def decode_arrival(line: bytes, ref: Ref) -> Arrival:
     return arrival
 
 
-class _Arrivals(EventBlock[Ref]):
-    """Earlier events of one trigger. The keys are their refs."""
-
-    __slots__ = ()
+class _Kept(KeptBlock):
+    __slots__ = ("_last",)
 
     def __init__(
         self,
-        refs: list[Ref],
+        trigger: TriggerName,
+        holders: Holders,
         *,
         pieces: tuple[Piece, ...] = (),
         lines: list[bytes] | None = None,
     ) -> None:
-        super().__init__(refs, pieces=pieces, lines=lines)
-        self._refs = refs
+        super().__init__([], pieces=pieces, lines=lines)
+        self._trigger = trigger
+        self._holders = holders
+        self._last: Ref | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.keys)
+
+    @length.setter
+    def length(self, _: int) -> None:
+        """Nothing: the base class sets it to 0."""
+
+    @property
+    def first(self) -> Ref:
+        text, start, end = self.pieces[0]
+        return decode_line(_arrival_decoder, text[start : text.find(b"\n", start, end)]).offset
+
+    @property
+    def last(self) -> Ref:
+        if self._last is None:
+            text, start, end = self.pieces[-1]
+            start = max(start, text.rfind(b"\n", start, end - 1) + 1)
+            self._last = decode_line(_arrival_decoder, text[start : end - 1]).offset
+        return self._last
+
+    def is_longer_than(self, count: int) -> bool:
+        if self._lines is not None:
+            return len(self._lines) > count
+        for text, start, end in self._pieces:
+            # Mostly the first lines are enough.
+            near = min(end, start + _NEAR)
+            count -= text.count(b"\n", start, near)
+            if count >= 0 and near < end:
+                count -= text.count(b"\n", near, end)
+            if count < 0:
+                return True
+        return False
+
+    def __contains__(self, key: object) -> bool:
+        if self._keys:
+            return super().__contains__(key)
+        if not isinstance(key, int) or place_of(key) > place_of(self.last):
+            return False
+        return self.locate(key, _UNKNOWN) is not None or key in self.keys
+
+    def get(self, key: Ref) -> Arrival | None:
+        if not self._keys and self._lines is None and key not in self._decoded:
+            self._looked_up += 1
+            found = self.locate(key, _UNKNOWN) if self._looked_up <= MANY else None
+            if found is not None:
+                number, start, end = found
+                value = self._decoded[key] = decode_arrival(self._pieces[number].text[start : end - 1], key)
+                return value
+        return super().get(key)
 
     def find_line(self, pieces: Sequence[Piece], ref: Ref, at: int) -> tuple[int, int, int] | None:
         wanted = b',"offset":%d,"time":' % ref
-        near = at / max(1, self.length) if len(pieces) == 1 else 0
+        near = 0.0
+        if len(pieces) == 1:
+            near = self._part_before(ref) if at == _UNKNOWN else at / max(1, self.length)
         for number, piece in enumerate(pieces):
             found = find_near(piece, wanted, near)
             if found >= 0:
@@ -152,8 +209,20 @@ class _Arrivals(EventBlock[Ref]):
                 return (number, start, end) if is_of_ref else None
         return None
 
-    def decode(self, _: Ref, line: bytes, at: int) -> Arrival:
-        return decode_arrival(line, self.refs[at])
+    def _part_before(self, ref: Ref) -> float:
+        """The part of the lines before the line of an event, from 0 to 1, as an estimate."""
+        return max(
+            [column.part_before(ref) for column in self._holders.columns.get(self._trigger, ())], default=0
+        )
+
+    def decode(self, key: Ref, line: bytes, _: int) -> Arrival:
+        return decode_arrival(line, key)
+
+
+_NEAR = 2048
+"""Bytes of lines to count first."""
+_UNKNOWN = -1
+"""In place of a place that is not known."""
 
 
 class _Instances(InstanceBlock):
@@ -171,8 +240,9 @@ class _Instances(InstanceBlock):
             or instance.captured_at
         ):
             raise DecodeError(f"the line of instance {key} of the state is that of another, or lacks a part")
-        instance.captured = {leaf: refs[at] for leaf, refs in self.captured.items()}
-        instance.noted = {leaf: refs[at] for leaf, refs in self.noted.items()}
+        refs = [column[at] for column in self.columns]
+        instance.captured = dict(zip(self.captured, refs, strict=False))
+        instance.noted = dict(zip(self.noted, refs[len(self.captured) :], strict=True))
         instance.sent = self.sent
         return instance
 
@@ -195,13 +265,13 @@ def pack_instances(instances: Instances) -> Instances:
         removed = instances.changed_in(block)
         if not added and not removed:
             blocks.append(block)
-        elif added or len(removed) < len(block.keys):
+        elif added or len(removed) < block.length:
             blocks.append(_changed_block(block, removed, added))
     for added in new.values():
         first = added[0]
         bare = _new_block(first.status, tuple(first.captured), tuple(first.noted), first.sent)
         blocks.append(_changed_block(bare, [], added))
-    blocks.sort(key=lambda block: block.keys[0])
+    blocks.sort(key=lambda block: block.numbers[0])
     return OpenInstances(tuple(blocks), inline)
 
 
@@ -274,32 +344,42 @@ def _columns(
 def _new_block(
     status: Status, captured: Iterable[LeafName], noted: Iterable[LeafName], sent: Sent | None
 ) -> InstanceBlock:
-    block = _Instances([], lines=[])
+    block = _Instances(IntColumn(values=[]), lines=[])
     block.status, block.sent = status, sent
-    block.captured = {leaf: [] for leaf in captured}
-    block.noted = {leaf: [] for leaf in noted}
+    block.captured = {leaf: IntColumn(values=[]) for leaf in captured}
+    block.noted = {leaf: IntColumn(values=[]) for leaf in noted}
     return block
 
 
-def _changed_block(block: InstanceBlock, removed: list[int], added: Sequence[Instance]) -> InstanceBlock:
+def _changed_block(
+    block: InstanceBlock, removed: list[tuple[int, int]], added: Sequence[Instance]
+) -> InstanceBlock:
     """A block without the instances at ``removed``, with those ``added``, which have its shape."""
     lines = ChangedLines(block)
-    columns = [[*one] for one in (*block.captured.values(), *block.noted.values())]
-    for at in reversed(removed):
-        lines.remove(at)
-        for column in columns:
-            del column[at]
-    if added and (not lines.keys or lines.keys[-1] < added[0].number):
-        lines.extend([one.number for one in added], encode_lines([_bare(one) for one in added]))
-        for column, more in zip(columns, _columns(block.captured, block.noted, added), strict=True):
-            column.extend(more)  # type: ignore[arg-type]  # all are plain
+    numbers: Column = block.numbers
+    columns: list[Column] = block.columns
+    if len(removed) + len(added) > MANY:
+        # Then each change takes less time in lists.
+        numbers = IntColumn(values=numbers.values)
+        columns = [IntColumn(values=column.values) for column in columns]
+    for at, number in reversed(removed):
+        lines.remove(at, number)
+        numbers = numbers.without_value(number)
+        columns = [column.without(at) for column in columns]
+    if added and (not lines.length or numbers[-1] < added[0].number):
+        lines.extend(len(added), encode_lines([_bare(one) for one in added]))
+        numbers = numbers.extended([one.number for one in added])
+        new = _columns(block.captured, block.noted, added)
+        columns = [column.extended(more) for column, more in zip(columns, new, strict=True)]  # type: ignore[arg-type]  # all are plain
         added = ()
     for instance in added:
-        at = bisect(lines.keys, instance.number)
-        lines.insert(at, instance.number, encode_value(_bare(instance)))
-        for column, ref in zip(columns, _plain_refs(instance), strict=True):
-            column.insert(at, ref)
-    changed = _Instances(lines.keys, pieces=tuple(lines.pieces), lines=lines.lines)
+        at = bisect(numbers.values, instance.number)
+        before = numbers[at] if at < len(numbers) else None
+        lines.insert(at, encode_value(_bare(instance)), before)
+        numbers = numbers.inserted(at, instance.number)
+        refs = _plain_refs(instance)
+        columns = [column.inserted(at, ref) for column, ref in zip(columns, refs, strict=True)]
+    changed = _Instances(numbers, pieces=tuple(lines.pieces), lines=lines.lines)
     changed.status, changed.sent = block.status, block.sent
     changed.captured = dict(zip(block.captured, columns, strict=False))
     changed.noted = dict(zip(block.noted, islice(columns, len(block.captured), None), strict=True))
@@ -318,47 +398,75 @@ def _plain_refs(instance: Instance) -> Iterator[Ref]:
                 yield ref
 
 
-def pack_kept(kept: EarlierEvents) -> EarlierEvents:
-    """The earlier events of one trigger in the form in which they are stored: in log order."""
-    if isinstance(kept, dict):
-        if len(kept) <= MOST_INLINE:
-            return kept
-        return _new_events(sorted(kept, key=None if min(kept) >= 0 else place_of), kept)
+def pack_kept(trigger: TriggerName, kept: EarlierEvents, holders: Holders) -> EarlierEvents:
+    """The earlier events of one trigger in the form in which they are stored: in log order.
+
+    They are those that ``holders`` hold.
+    """
+    if isinstance(kept, KeptEvents):
+        return _pack_events(trigger, kept, holders)
     if len(kept) <= MOST_INLINE:
         return dict(kept.items())
-    return _pack_events(kept)
+    refs = sorted(kept, key=None if min(kept) >= 0 else place_of)
+    lines = encode_lines([kept[ref] for ref in refs])
+    return KeptEvents(_Kept(trigger, holders, pieces=(whole_piece(lines),)), holders)
 
 
-def _new_events(refs: list[Ref], events: dict[Ref, Arrival]) -> LazyEvents[Ref]:
-    """Events in one block, in the order of ``refs``."""
-    lines = encode_lines([events[ref] for ref in refs])
-    return LazyEvents((_Arrivals(refs, pieces=(whole_piece(lines),)),))
-
-
-def _pack_events(events: LazyEvents[Ref]) -> LazyEvents[Ref]:
-    """Earlier events in one block, in log order."""
-    if not events.changed and not events.gone:
-        return events
+def _pack_events(trigger: TriggerName, events: KeptEvents, holders: Holders) -> EarlierEvents:
+    """Earlier events in one block, in log order; or few by ref."""
     (block,) = events.blocks
+    changes = len(events.gone) + len(events.changed)
+    if not changes:
+        return KeptEvents(block, holders)
+    has_many = not events.gone or (changes <= MANY and block.is_longer_than(MOST_INLINE + changes))
+    if not has_many and len(events) <= MOST_INLINE:
+        return dict(events.items())
+    pieces = _with_events(block, events) if changes <= MANY else None
+    if pieces is not None:
+        return KeptEvents(_Kept(trigger, holders, pieces=tuple(pieces)), holders)
     # A key that was deleted and came again keeps its place.
-    lines = ChangedLines(block)
+    lines, keys = ChangedLines(block), [*block.keys]
     for ref in events.gone - events.changed.keys():
-        lines.remove(lines.keys.index(ref))
-    known = lines.keys if len(events.changed) < MANY else set(lines.keys)
+        at = keys.index(ref)
+        lines.remove(at, ref)
+        del keys[at]
+    known = keys if len(events.changed) < MANY else set(keys)
     for ref, arrival in events.changed.items():
         line = encode_value(arrival)
         if ref in known:
-            lines.split()[lines.keys.index(ref)] = line
+            lines.split()[keys.index(ref)] = line
         else:
-            lines.insert(bisect(lines.keys, place_of(ref), key=place_of), ref, line)
-    return LazyEvents((_Arrivals(lines.keys, pieces=tuple(lines.pieces), lines=lines.lines),))
+            at = bisect(keys, place_of(ref), key=place_of)
+            lines.insert(at, line, keys[at] if at < len(keys) else None)
+            keys.insert(at, ref)
+    return KeptEvents(_Kept(trigger, holders, pieces=tuple(lines.pieces), lines=lines.lines), holders)
+
+
+def _with_events(block: KeptBlock, events: KeptEvents) -> list[Piece] | None:
+    """The lines of a block without the events that are gone and with later ones, not counted.
+
+    None: a place is not known, or an event belongs before others.
+    """
+    last = place_of(block.last)
+    pieces = [*block.pieces]
+    for count, ref in enumerate(events.gone):
+        # To see that it is there, it was mostly searched before.
+        found = block.find_line(pieces, ref, _UNKNOWN) if count else block.locate(ref, _UNKNOWN)
+        if found is None or ref in events.changed:
+            return None
+        cut_line(pieces, found)
+    for ref, arrival in sorted(events.changed.items(), key=lambda item: place_of(item[0])):
+        if place_of(ref) <= last:
+            return None
+        pieces.append(whole_piece(encode_value(arrival) + b"\n"))
+    return joined_if_many(pieces)
 
 
 def _length(block: Block[Any, Any]) -> int:
     return sum([piece.end - piece.start for piece in block.pieces])
 
 
-def length_of_kept(kept: LazyEvents[Ref]) -> int:
+def length_of_kept(kept: KeptEvents) -> int:
     """The length of the lines of packed earlier events."""
     return sum(map(_length, kept.blocks))
 
@@ -370,10 +478,10 @@ def columns_of_instances(instances: Instances) -> list[InstanceColumns]:
     return [
         InstanceColumns(
             status=block.status,
-            numbers=block.keys,
+            numbers=Raw(block.numbers.text),
             bytes=_length(block),
-            captured=block.captured,
-            noted=block.noted,
+            captured={leaf: Raw(column.text) for leaf, column in block.captured.items()},
+            noted={leaf: Raw(column.text) for leaf, column in block.noted.items()},
             sent=block.sent,
         )
         for block in instances.blocks
@@ -383,10 +491,9 @@ def columns_of_instances(instances: Instances) -> list[InstanceColumns]:
 # ---- to a state -----------------------------------------------------------------------------------
 
 
-def read_kept(refs: set[Ref], lines: Piece) -> LazyEvents[Ref]:
-    """The earlier events of a trigger, which are those at ``refs``."""
-    in_order = sorted(refs, key=None if min(refs, default=0) >= 0 else place_of)
-    return LazyEvents((_Arrivals(in_order, pieces=(lines,)),))
+def read_kept(trigger: TriggerName, holders: Holders, lines: Piece) -> KeptEvents:
+    """The earlier events of a trigger, which are those that ``holders`` hold."""
+    return KeptEvents(_Kept(trigger, holders, pieces=(lines,)), holders)
 
 
 def read_instances(columns: InstanceColumns, lines: Lines, place: str) -> InstanceBlock:
@@ -395,18 +502,28 @@ def read_instances(columns: InstanceColumns, lines: Lines, place: str) -> Instan
     Raises:
         DecodeError: columns and lines do not agree.
     """
-    numbers = columns.numbers
-    if columns.status in RESOLVED or not _is_ascending(numbers) or not numbers:
-        raise DecodeError(f"{place}: must be open instances, by number, each once")
-    for column in (*columns.captured.values(), *columns.noted.values()):
-        if len(column) != len(numbers):
-            raise DecodeError(f"{place}: a column must have an offset for each number")
+    try:
+        numbers = read_column(columns.numbers)
+        captured: dict[LeafName, Column] = {leaf: read_column(raw) for leaf, raw in columns.captured.items()}
+        noted: dict[LeafName, Column] = {leaf: read_column(raw) for leaf, raw in columns.noted.items()}
+    except DecodeError as exc:
+        raise DecodeError(f"{place}: {exc}") from exc
     block = _Instances(numbers, pieces=(lines.take_piece(columns.bytes, place),))
+    if columns.status in RESOLVED or not block.length:
+        raise DecodeError(f"{place}: must be open instances")
     block.status, block.sent = columns.status, columns.sent
-    block.captured, block.noted = columns.captured, columns.noted
+    block.captured, block.noted = captured, noted
     return block
 
 
-def _is_ascending(numbers: Sequence[int]) -> bool:
-    """True if each number is greater than the one before it."""
-    return all(map(lt, numbers, islice(numbers, 1, None)))
+def check_columns(block: InstanceBlock, place: str) -> None:
+    """Check the columns of a block, which are decoded.
+
+    Raises:
+        DecodeError: they break a rule.
+    """
+    if block.keys[0] < 0:
+        raise DecodeError(f"{place}: an instance has a number of at least 0")
+    for column in block.columns:
+        if min(column) < -_LAST_REF or max(column) > _LAST_REF:
+            raise DecodeError(f"{place}: an event has no such offset")

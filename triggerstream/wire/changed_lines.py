@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from triggerstream.core.lazy import Block, Piece, split_lines, whole_piece
@@ -17,31 +16,28 @@ K = TypeVar("K")
 
 
 class ChangedLines(Generic[K]):
-    """The keys and lines of a block while it is changed: ``pieces``, or ``lines`` once they must be split."""
+    """The lines of a block while it is changed: ``pieces``, or ``lines`` once they must be split."""
 
     def __init__(self, block: Block[K, Any]) -> None:
         self._block = block
         self._changes = 0
-        self.keys = [*block.keys]
-        self.pieces = [*block.pieces] if block.keys else []
+        self.length = block.length
+        self.pieces = [*block.pieces] if block.length else []
         self.lines: list[bytes] | None = None
 
-    def remove(self, at: int) -> None:
-        """Remove the line at a place."""
-        found = self._locate(at)
+    def remove(self, at: int, key: K) -> None:
+        """Remove the line of a key, which is at a place."""
+        found = self._locate(at, key)
         if found is None:
             del self.split()[at]
         else:
-            number, start, end = found
-            text, first, last = self.pieces[number]
-            parts = (Piece(text, first, start), Piece(text, end, last))
-            self.pieces[number : number + 1] = filter(_has_lines, parts)
-        del self.keys[at]
+            cut_line(self.pieces, found)
+        self.length -= 1
 
-    def insert(self, at: int, key: K, line: bytes) -> None:
-        """Insert a line at a place."""
-        is_last = self.lines is None and at == len(self.keys)
-        found = None if is_last else self._locate(at)
+    def insert(self, at: int, line: bytes, before: K | None) -> None:
+        """Insert a line at a place, ``before`` that of a key; None: at the end."""
+        is_last = self.lines is None and before is None
+        found = None if before is None else self._locate(at, before)
         if is_last:
             self.pieces.append(whole_piece(line + b"\n"))
         elif found is None:
@@ -51,39 +47,49 @@ class ChangedLines(Generic[K]):
             text, first, last = self.pieces[number]
             parts = (Piece(text, first, start), whole_piece(line + b"\n"), Piece(text, start, last))
             self.pieces[number : number + 1] = filter(_has_lines, parts)
-        self._join_if_many()
-        self.keys.insert(at, key)
+        self.pieces = joined_if_many(self.pieces)
+        self.length += 1
 
-    def extend(self, keys: Sequence[K], lines: bytes) -> None:
+    def extend(self, count: int, lines: bytes) -> None:
         """Append the lines of several keys, each with a newline at its end."""
         if self.lines is None:
             self.pieces.append(whole_piece(lines))
-            self._join_if_many()
+            self.pieces = joined_if_many(self.pieces)
         else:
-            self.lines += split_lines((lines,), len(keys))
-        self.keys += keys
+            self.lines += split_lines((lines,), count)
+        self.length += count
 
-    def _join_if_many(self) -> None:
-        if len(self.pieces) > _MOST_PIECES:
-            self.pieces = [whole_piece(b"".join([piece.view for piece in self.pieces]))]
-
-    def _locate(self, at: int) -> tuple[int, int, int] | None:
-        """The place in the pieces of the line at a place; None if the lines are, or should be, split."""
+    def _locate(self, at: int, key: K) -> tuple[int, int, int] | None:
+        """The place in the pieces of the line of a key; None if the lines are, or should be, split."""
         self._changes += 1
         if self.lines is not None or self._changes > MANY:
             return None
         if self._changes == 1 and len(self.pieces) == len(self._block.pieces):
             # Those of the block, which has mostly decoded it.
-            return self._block.locate(self.keys[at], at)
-        return self._block.find_line(self.pieces, self.keys[at], at)
+            return self._block.locate(key, at)
+        return self._block.find_line(self.pieces, key, at)
 
     def split(self) -> list[bytes]:
         """The lines, one by one."""
         if self.lines is None:
             views = [piece.view for piece in self.pieces]
-            self.lines = split_lines(views, len(self.keys)) if views else []
+            self.lines = split_lines(views, self.length) if views else []
             self.pieces = []
         return self.lines
+
+
+def cut_line(pieces: list[Piece], found: tuple[int, int, int]) -> None:
+    """Remove a line from ``pieces``: the number of its piece, and where it begins and ends there."""
+    number, start, end = found
+    text, first, last = pieces[number]
+    pieces[number : number + 1] = filter(_has_lines, (Piece(text, first, start), Piece(text, end, last)))
+
+
+def joined_if_many(pieces: list[Piece]) -> list[Piece]:
+    """The same lines, joined if they are in many pieces."""
+    if len(pieces) <= _MOST_PIECES:
+        return pieces
+    return [whole_piece(b"".join([piece.view for piece in pieces]))]
 
 
 def _has_lines(piece: Piece) -> bool:

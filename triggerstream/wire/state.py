@@ -8,9 +8,8 @@ rules that types cannot express.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from copy import copy
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -20,8 +19,9 @@ from triggerstream.core.blocks import OpenInstances
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Remembered, place_of
+from triggerstream.core.holders import Holders, KeptEvents
 from triggerstream.core.ids import JsonObject, TriggerName
-from triggerstream.core.lazy import Block, Buffer
+from triggerstream.core.lazy import Buffer
 from triggerstream.core.retired import Retired
 from triggerstream.core.state import Arrival, EarlierEvents, Instance, Instances, SessionState, TaskRecord
 from triggerstream.wire import blocks, commands, latest_events, timeline_lines
@@ -36,7 +36,7 @@ from triggerstream.wire.plain_states import (
 )
 from triggerstream.wire.retired import encode as encode_retired
 from triggerstream.wire.shared_sent import share_sent, shared_bytes
-from triggerstream.wire.state_reader import StateReader
+from triggerstream.wire.state_reader import StateReader, check_lines
 from triggerstream.wire.stored_state import STATE_VERSION, Lines, StoredRecord, StoredState
 from triggerstream.wire.upcasts import upcast
 
@@ -113,7 +113,8 @@ def pack(state: SessionState) -> SessionState:
     Raises:
         DecodeError: a value in it is not JSON.
     """
-    for record in state.tasks.values():
+    changed = state.tasks
+    for record in changed.values():
         if not isinstance(record.open, dict) or len(record.open) > blocks.MOST_INLINE:
             state = copy(state)
             state.tasks = {name: _packed_record(one) for name, one in state.tasks.items()}
@@ -122,23 +123,38 @@ def pack(state: SessionState) -> SessionState:
     if not isinstance(state.seen, dict) or len(state.seen) > blocks.MOST_INLINE:
         state = latest_events.pack_latest(state, positions)
     if state.kept or state.recent:
-        state = state.collected()
+        if max(map(_open_count, changed.values()), default=0) > _MANY:
+            state, holders = state.collected_after(changed)
+        else:
+            state = state.collected()
+            holders = Holders(state.tasks, state.remembered, state.seen)
         state.kept = _in_log_order(
-            {name: blocks.pack_kept(arrivals) for name, arrivals in state.kept.items()}
+            {name: blocks.pack_kept(name, arrivals, holders) for name, arrivals in state.kept.items()}
         )
     if positions is not state.positions:
         state = replace(state, positions=positions)
     return state
 
 
+_MANY = 100
+"""Open instances of a task from which on looking up what the changed ones held takes less time than making a
+set of all that is held."""
+
+
+def _open_count(record: TaskRecord) -> int:
+    return len(record.open)
+
+
 def _in_log_order(kept: dict[TriggerName, EarlierEvents]) -> dict[TriggerName, EarlierEvents]:
     """The same events, the triggers in the order of their first ones."""
-    return dict(sorted(kept.items(), key=lambda item: _first_place(item[1])))
+    return dict(sorted(kept.items(), key=lambda item: _first_place(item[1]))) if len(kept) > 1 else kept
 
 
 def _first_place(arrivals: EarlierEvents) -> int:
     # Packed ones are in log order.
-    return min(map(place_of, arrivals)) if isinstance(arrivals, dict) else place_of(next(iter(arrivals)))
+    if isinstance(arrivals, KeptEvents):
+        return place_of(arrivals.blocks[0].first)
+    return min(map(place_of, arrivals))
 
 
 def size_at_most(state: SessionState, length: int) -> int:
@@ -154,7 +170,7 @@ def size_at_most(state: SessionState, length: int) -> int:
             for block in record.open.blocks:
                 leaves = [*block.captured, *block.noted]
                 repeated = len(_encoder.encode((leaves, block.sent))) + len(leaves) + _REPEATED_BYTES
-                size += len(block.keys) * repeated
+                size += block.length * repeated
     return size
 
 
@@ -196,13 +212,6 @@ def _add_pieces(pieces: list[Buffer], values: EarlierEvents | Instances) -> None
     if not isinstance(values, dict):
         for block in values.blocks:
             pieces += block.views
-
-
-def _blocks(state: SessionState) -> Iterator[Block[Any, Any]]:
-    """The blocks of a packed state, in the order of their lines."""
-    for values in (state.seen, *state.kept.values(), *(record.open for record in state.tasks.values())):
-        if not isinstance(values, dict):
-            yield from values.blocks
 
 
 def _head(state: SessionState, *, shares: bool = False) -> StoredState:
@@ -364,9 +373,7 @@ def decode(value: bytes) -> SessionState:
     state = decode_lazily(value)
     if value.find(b"\n") < 0:
         return state  # it has no lines
-    for block in _blocks(state):
-        for key in block.keys:
-            block.get(key)
+    check_lines(state)
     state = _with_names(state)
     if not isinstance(state.positions, list):
         state.positions = state.positions.entries()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from msgspec import UNSET
 
@@ -11,8 +12,9 @@ from triggerstream.core.blocks import OpenInstances, latest_ref
 from triggerstream.core.by_place import CapturedByPlace, DigestsByPlace, MarkedTriggers
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Ref
+from triggerstream.core.holders import Holders
 from triggerstream.core.ids import DIGEST_BYTES, TaskName, TriggerName
-from triggerstream.core.lazy import Piece
+from triggerstream.core.lazy import Block, Piece
 from triggerstream.core.number_ranges import are_valid, is_among
 from triggerstream.core.slots import captured_refs
 from triggerstream.core.state import RESOLVED, Arrival, Instance, SessionState, Status, TaskRecord
@@ -28,7 +30,7 @@ class StateReader:
     Columns are checked here; a line is decoded when it is looked at.
     """
 
-    __slots__ = ("_by_place", "_captured", "_earlier", "_held", "_latest", "_lines", "_state", "_stored")
+    __slots__ = ("_are_lines", "_by_place", "_captured", "_earlier", "_latest", "_lines", "_state", "_stored")
 
     def __init__(self, stored: StoredState, lines: Lines) -> None:
         self._stored = stored
@@ -53,8 +55,8 @@ class StateReader:
         self._by_place: list[CapturedByPlace] = []
         self._captured: set[TriggerName] = set()
         """The triggers whose latest event an instance captured."""
-        self._held: dict[TriggerName, set[Ref]] = {}
-        """The earlier events that are lines and that instances and leaves hold."""
+        self._are_lines: frozenset[TriggerName] = frozenset(stored.kept_lines)
+        """The triggers whose earlier events are lines: all that instances and leaves hold."""
 
     def read(self) -> SessionState:
         """The state.
@@ -115,8 +117,10 @@ class StateReader:
             if stored.config is UNSET:
                 raise DecodeError("/config: must be an integer of at least -1, is missing")
             state.config = stored.config
-        for trigger, lines in kept.items():
-            state.kept[trigger] = blocks.read_kept(self._held[trigger], lines)
+        if kept:
+            holders = Holders(state.tasks, state.remembered, state.seen)
+            for trigger, lines in kept.items():
+                state.kept[trigger] = blocks.read_kept(trigger, holders, lines)
         if stored.position_lines is not None:
             if stored.positions:
                 raise DecodeError("/positionLines: cannot be there beside `positions`")
@@ -140,19 +144,16 @@ class StateReader:
             if name in self._earlier:
                 raise DecodeError(f"{place}: cannot be there beside `kept`")
             kept[name] = self._lines.take_piece(length, place)
-            self._held[name] = set()
         return kept
 
     def _read_blocks(self, name: TaskName, stored: StoredRecord, record: TaskRecord) -> None:
         """Read the open instances of a task that are lines."""
         place = f"/tasks/{name[:80]}/openLines"
         found = [blocks.read_instances(columns, self._lines, place) for columns in stored.open_lines]
-        numbers = found[0].keys if len(found) == 1 else {number for block in found for number in block.keys}
-        last = max(block.keys[-1] for block in found)
-        if last >= record.next or len(numbers) < sum(len(block.keys) for block in found):
-            raise DecodeError(f"{place}: a number is not below `next`, or stands twice")
         record.open = OpenInstances(tuple(found))
         for block in found:
+            if block.numbers[-1] >= record.next:
+                raise DecodeError(f"{place}: a number is not below `next`")
             if block.status is Status.DELAYED and self._state.due_us is None:
                 self._state.due_us = 0
             for leaf, refs in block.captured.items():
@@ -160,16 +161,13 @@ class StateReader:
 
     def _keep_all(self, trigger: TriggerName, refs: Sequence[Ref], place: str) -> None:
         """Keep the events that a leaf of many instances holds."""
-        earlier = set(refs)
         latest = latest_ref(self._state.seen, trigger)
-        if latest is not None and latest in earlier:
-            earlier.discard(latest)
+        if latest is not None and latest in refs:
             self._captured.add(trigger)
-        if trigger in self._held:
-            self._held[trigger] |= earlier
+        if trigger in self._are_lines:
             return
-        for ref in earlier:
-            if not self._keep(trigger, ref):
+        for ref in {*refs}:
+            if ref != latest and not self._keep(trigger, ref):
                 event = f"`{trigger[:80]}` at offset {ref}"
                 raise DecodeError(f"{place}: neither `seen` nor `kept` has {event}")
 
@@ -188,7 +186,7 @@ class StateReader:
                 raise _error(name, instance, "is delayed and does not say since when (`waitsFrom`)")
             if self._state.due_us is None:
                 self._state.due_us = 0  # an earlier release stored no due time
-        captured = instance.captured
+        captured, is_dict = instance.captured, isinstance(self._state.seen, dict)
         if instance.captured_at:
             try:
                 captured = read_captured(instance, self._state.seen)
@@ -199,21 +197,20 @@ class StateReader:
             captured = captured.others
             if not captured:
                 return
-        elif isinstance(self._state.seen, dict) and captured.items() <= self._latest.items():
+        elif is_dict and captured.items() <= self._latest.items():
             # Mostly it holds the latest events: one comparison for all of them.
             self._captured.update(captured)  # type: ignore[arg-type]  # these leaves have their triggers' names
             return
         for trigger, ref in captured_refs(captured):
-            if latest_ref(self._state.seen, trigger) == ref:
+            if (self._latest.get(trigger) if is_dict else latest_ref(self._state.seen, trigger)) == ref:
                 self._captured.add(trigger)
-            elif not self._keep(trigger, ref):
+            elif trigger not in self._are_lines and not self._keep(trigger, ref):
                 what = f"captured `{trigger[:80]}` at offset {ref}"
                 raise _error(name, instance, f"{what}, which neither `seen` nor `kept` has")
 
     def _keep(self, trigger: TriggerName, ref: Ref) -> bool:
         """Keep an earlier event in the state; False if it is not there."""
-        if trigger in self._held:
-            self._held[trigger].add(ref)
+        if trigger in self._are_lines:
             return True
         arrival = self._earlier.get(trigger, {}).get(ref)
         if arrival is None:
@@ -224,15 +221,42 @@ class StateReader:
 
 def _twice(record: TaskRecord) -> Iterator[int]:
     """The instances in a state whose numbers are among the retired."""
-    inline = record.open
-    if not isinstance(inline, dict):
-        for block in inline.blocks:
-            for first, last in record.retired:
-                yield from block.keys[bisect_left(block.keys, first) : bisect_right(block.keys, last)]
-        inline = inline.changed
+    inline = record.open if isinstance(record.open, dict) else record.open.changed
     for number in (*inline, *record.resolved):
         if is_among(number, record.retired):
             yield number
+
+
+def check_lines(state: SessionState) -> None:
+    """Check the columns of open instances, and decode all lines.
+
+    Raises:
+        DecodeError: they break a rule, or do not agree.
+    """
+    for name, record in state.tasks.items():
+        if isinstance(record.open, dict):
+            continue
+        place = f"/tasks/{name[:80]}/openLines"
+        numbers = {*record.open.changed, *record.resolved}
+        for block in record.open.blocks:
+            blocks.check_columns(block, place)
+            found = block.keys
+            if found[-1] >= record.next or not numbers.isdisjoint(found):
+                raise DecodeError(f"{place}: a number is not below `next`, or stands twice")
+            numbers.update(found)
+            for first, last in record.retired:
+                for number in found[bisect_left(found, first) : bisect_right(found, last)]:
+                    raise DecodeError(f"/tasks/{name[:80]}: instance {number} is among the `retired`, too")
+    for values in _blocks(state):
+        for key in values.keys:
+            values.get(key)
+
+
+def _blocks(state: SessionState) -> Iterator[Block[Any, Any]]:
+    """The blocks of a state, in the order of their lines."""
+    for values in (state.seen, *state.kept.values(), *(record.open for record in state.tasks.values())):
+        if not isinstance(values, dict):
+            yield from values.blocks
 
 
 def _error(task: TaskName, instance: Instance, what: str) -> DecodeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, TypeAlias
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Ref, Remembered
@@ -44,14 +44,15 @@ class PositionLines(Struct):
 class InstanceColumns(Struct, omit_defaults=True):
     """Open instances that have one shape, by number, ascending, each a line.
 
-    ``captured`` and ``noted`` have a column of refs for each leaf that holds an event.
+    ``captured`` and ``noted`` have a column of refs for each leaf that holds an event. A column is a list of
+    whole numbers.
     """
 
     status: Status
-    numbers: list[Count]
+    numbers: Raw
     bytes: Count
-    captured: dict[LeafName, list[Ref]] = {}
-    noted: dict[LeafName, list[Ref]] = {}
+    captured: dict[LeafName, Raw] = {}
+    noted: dict[LeafName, Raw] = {}
     sent: Sent | None = None
 
 
