@@ -113,7 +113,6 @@ def read_plain(stored: StoredState) -> SessionState | None:
         if len(digests) % DIGEST_BYTES:
             return None
     seen, config, due_us = stored.seen, stored.config, stored.due_us
-    latest = {name: arrival.offset for name, arrival in seen.items()}
     captured: set[LeafName] = set()
     tasks: dict[TaskName, TaskRecord] = {}
     open_count = 0
@@ -132,9 +131,12 @@ def read_plain(stored: StoredState) -> SessionState | None:
                     or number in resolved
                     or (status in RESOLVED) is (group is open_)
                     or instance.captured_at
-                    or not held.items() <= latest.items()
                 ):
                     return None
+                for leaf, holding in held.items():
+                    latest = seen.get(leaf)  # type: ignore[call-overload]  # it may have its trigger's name
+                    if latest is None or latest.offset != holding:
+                        return None
                 if status is _DELAYED:
                     if instance.waits_from_us is None:
                         return None
