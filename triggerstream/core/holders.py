@@ -267,6 +267,14 @@ class KeptEvents(LazyEvents[Ref]):
     def __bool__(self) -> bool:
         return bool(self.changed) or self.blocks[0].is_longer_than(len(self.gone))
 
+    def drop(self, ref: Ref) -> None:
+        """Delete an event that is there."""
+        if ref in self.changed:
+            del self[ref]
+        else:
+            self.gone.add(ref)
+            self._count -= 1
+
     def needed(
         self,
         name: TriggerName,
@@ -287,8 +295,9 @@ class KeptEvents(LazyEvents[Ref]):
             return self
         needed = self.copy()
         for ref in dropped:
-            del needed[ref]
-        needed.update(added)
+            needed.drop(ref)
+        for ref, one in added.items():
+            needed[ref] = one
         return needed
 
 

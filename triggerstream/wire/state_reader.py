@@ -176,7 +176,9 @@ class StateReader:
     ) -> None:
         """Check an instance in the head, and keep what it captured of earlier events."""
         number = instance.number
-        if number >= record.next or number in record.open or number in record.resolved:
+        # Whether it is in a line, too, is checked with the lines.
+        inline = record.open if isinstance(record.open, dict) else record.open.changed
+        if number >= record.next or number in inline or number in record.resolved:
             raise _error(name, instance, "is not below `next`, or stands twice")
         if (instance.status in RESOLVED) is not resolved:
             where = "resolved" if resolved else "open"
@@ -222,8 +224,9 @@ class StateReader:
 def _twice(record: TaskRecord) -> Iterator[int]:
     """The instances in a state whose numbers are among the retired."""
     inline = record.open if isinstance(record.open, dict) else record.open.changed
+    last = record.retired[-1][1]
     for number in (*inline, *record.resolved):
-        if is_among(number, record.retired):
+        if number <= last and is_among(number, record.retired):
             yield number
 
 
