@@ -36,6 +36,7 @@ CARRYING_OUT = frozenset({"printed_command", "carry_out"})
 TESTS = Path(tests.__file__).parent
 
 HARMLESS = {
+    "end_transaction": "a command of Kafka's that shows transactions; a person decides how one of them ends",
     "add_replicas": "a command of Kafka's that adds copies, with a file that a person has to write first",
     "install_extra": "installs a package, and touches no state",
     "apply_file": "names `config apply` without a file; an apply appends, and nothing that is kept goes",

@@ -44,13 +44,17 @@ def rehome_added(at: str, *, partitions: int, known: bool = True) -> str:
     )
 
 
-def make_owners_again(at: str, *, bootstrap: str, topic: str) -> str:
-    """Advice for claims that cannot be read. Their owners cannot be fenced, so none of them may run."""
-    return (
+def make_owners_again(at: str, *, bootstrap: str, topic: str, lasting: bool) -> str:
+    """Advice for claims that cannot be read. Their owners cannot be fenced, so none of them may run.
+
+    ``lasting``: all replicas have the same bytes.
+    """
+    repair = (
         f"stop all workers, delete the topic with `kafka-topics.sh --bootstrap-server {quote(bootstrap)} "
         f"--delete --topic {quote(topic)}`, then run `triggerstream topics create --at {quote(at)}` and "
         f"`triggerstream replay --rebuild --from-offset commands --at {quote(at)}`"
     )
+    return repair if lasting else _if_lost(repair)
 
 
 # ---- records that cannot be read ------------------------------------------------------------------
@@ -58,12 +62,30 @@ def make_owners_again(at: str, *, bootstrap: str, topic: str) -> str:
 
 def skip_lost_events(lost: str) -> str:
     """Advice for a batch of events that cannot be read; ``lost`` is its range, as the option takes it."""
-    return f"if no replica has it undamaged: `triggerstream worker … --skip {quote(lost)}`"
+    return _if_lost(f"`triggerstream worker … --skip {quote(lost)}`")
 
 
 def skip_lost_commands(lost: str) -> str:
     """Advice for a batch of commands that cannot be read; ``lost`` is its range, as the option takes it."""
-    return f"if no replica has it undamaged: `triggerstream bridge … --skip {quote(lost)}`"
+    return _if_lost(f"`triggerstream bridge … --skip {quote(lost)}`")
+
+
+def rebuild_unreadable(at: str, *, lasting: bool) -> str:
+    """Advice for a batch of a changelog that cannot be read; ``lasting``: on all replicas."""
+    return rebuild(at) if lasting else _if_lost(rebuild(at))
+
+
+def end_transaction(bootstrap: str) -> str:
+    """Advice for a transaction of a former owner whose end a batch that cannot be read would show."""
+    return _if_lost(
+        f"`kafka-transactions.sh --bootstrap-server {quote(bootstrap)} find-hanging --broker-id ID` names "
+        "the transaction that is still open, and abort ends it; its events are folded again, and their "
+        "commands may go out again, under their ids"
+    )
+
+
+def _if_lost(repair: str) -> str:
+    return f"if no replica has the batch undamaged: {repair}"
 
 
 # ---- stored sessions ---------------------------------------------------------------------

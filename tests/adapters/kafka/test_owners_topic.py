@@ -96,7 +96,7 @@ async def test_claims_that_cannot_be_read_are_not_taken_for_none(
     await produce(connection, topics.owners, 0, packed(batch(bomb), 4))
     said = f"^{topics.owners}, partition 0: the record batch at offset 0 to 1 cannot be read: .*zstd"
     at = address_of(connection, kafka_app)
-    again = advice.make_owners_again(at, bootstrap=connection.bootstrap, topic=topics.owners)
+    again = advice.make_owners_again(at, bootstrap=connection.bootstrap, topic=topics.owners, lasting=True)
     message = f"{said}.*: the owner of a claim in it could not be fenced; {re.escape(again)}$"
     with pytest.raises(TakeOverError, match=message):
         await owners.read(await owners.append([claim(kafka_app, "first")]))

@@ -22,6 +22,7 @@ from triggerstream.adapters.kafka.replay import KafkaRecords
 from triggerstream.adapters.kafka.sending import Entry, send_all
 from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, create
+from triggerstream.adapters.kafka.transaction_ends import last_ended
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.ports import UnreadableEntriesError
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, encode_checkpoint
@@ -182,6 +183,15 @@ async def test_batches_after_one_without_a_header_are_read_from_where_the_broker
         assert read[-1].unreadable is not None
         assert (read[-1].unreadable.first, read[-1].offset) == (30, ends[how] - 1)
         assert len(read) == 30 + len(after) + 1
+        # It may have records of the last transaction, so nothing shows how that ended.
+        place = TopicPartition(topics.changelog, partition)
+        async with connection.client() as client:
+            with pytest.raises(fetches.UnreadableError, match=r"(tried 5 times)"):
+                await last_ended(client, place, 0, 90, lambda _: None)
+        # A store that ends there cannot be compared, if the broker cannot read it.
+        if how == "header":
+            with pytest.raises(UnreadableEntriesError, match=r"offset 31 .*the broker cannot read it"):
+                await ledger.is_undone(31)
     assert ends.pop("header") in range(33, 33 + 3 * 4), "less than 4 KiB later"
     assert set(ends.values()) == {33}
     # Any other reader names the batch that the broker cannot read, too, where it would wait for ever.

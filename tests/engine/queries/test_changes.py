@@ -262,7 +262,10 @@ async def test_a_snapshot_begins_at_the_rebuild_where_entries_before_it_cannot_b
     mark = CheckpointMark(offset=4, identity=IDENTITY, rebuilt=len(durable.changelog))
     durable.changelog += [(b"s", b"2"), (CHECKPOINT_KEY, encode_checkpoint(mark))]
     durable.newest_unreadable = UnreadableEntriesError("newer", offset=9, last=9, lasting=False)
-    with pytest.raises(LogError, match=r"^its changelog: newer; stop all workers and run `"):
+    with pytest.raises(
+        LogError,
+        match=r"^its changelog: newer; if no replica has the batch undamaged: stop all workers and run `",
+    ):
         await snapshot(BenchLedger(durable)).open(ignore_progress)
     durable.newest_unreadable = None
     one = snapshot(BenchLedger(durable))

@@ -312,7 +312,8 @@ async def test_a_check_names_the_batch_that_hides_whether_there_was_a_rebuild(be
         "the batch at 9 cannot be read", offset=9, last=9, lasting=False
     )
     refused = (await checked(bench)).refused or ""
-    assert refused == f"in its changelog, the batch at 9 cannot be read; {advice.rebuild(advice.ANY_APP)}"
+    repair = f"if no replica has the batch undamaged: {advice.rebuild(advice.ANY_APP)}"
+    assert refused == f"in its changelog, the batch at 9 cannot be read; {repair}"
 
 
 async def test_a_shortened_log_cannot_replace_what_cannot_be_read_without_consent(bench: Bench) -> None:

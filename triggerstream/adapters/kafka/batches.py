@@ -46,6 +46,10 @@ HEADERS = 10_000
 """Maximum number of headers of a longer record: a header of two bytes takes 64 as an object."""
 
 
+REFUSED = "the broker cannot read it"
+"""The reason of an answer with ``CORRUPT_MESSAGE`` in place of batches."""
+
+
 class UnfitBatch(bytes):
     """The value of a record that replaces a batch, or the rest of one, that is too large to unpack.
 
@@ -130,7 +134,7 @@ class RefusedBatch(RecordBatches):
 
     def next_batch(self) -> Any:  # noqa: ANN401 - never returns
         """Raise CorruptRecordException."""
-        raise CorruptRecordException("the broker cannot read it")
+        raise CorruptRecordException(REFUSED)
 
 
 class WholeBatch:

@@ -30,7 +30,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.protocol.fetch import FetchRequest_v4
 
-from triggerstream.adapters.kafka.batches import RecordBatches, RefusedBatch, UnfitBatch, WholeBatch
+from triggerstream.adapters.kafka.batches import REFUSED, RecordBatches, RefusedBatch, UnfitBatch, WholeBatch
 from triggerstream.core.errors import LogError
 from triggerstream.wire.records import Record, offsets
 
@@ -95,6 +95,18 @@ class Unreadable:
     def __str__(self) -> str:
         """One line with topic, partition and offset."""
         return f"{self.place}: {self.fault}"
+
+
+def refused_batch(place: TopicPartition, offset: int, *, tries: int) -> Unreadable:
+    """The batch at ``offset``, which the broker could not read ``tries`` times."""
+    return Unreadable(
+        topic=place.topic,
+        partition=place.partition,
+        offset=offset,
+        last=None,
+        reason=f"CorruptRecordException: {REFUSED}",
+        tries=tries,
+    )
 
 
 class UnreadableError(LogError):

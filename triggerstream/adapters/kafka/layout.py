@@ -24,6 +24,7 @@ from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, n
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
 from triggerstream.core.ids import AppId
+from triggerstream.engine.partitioned.ports import UnreadableEntriesError
 from triggerstream.wire.marks import CHECKPOINT_KEY, CheckpointMark, Identity, decode_checkpoint
 
 _WINDOW = 4
@@ -213,6 +214,31 @@ async def newest_mark(
                 return exc
         end, window = begin, window * _WIDER
     return None
+
+
+async def newest_rebuild(
+    reader: AIOKafkaConsumer, place: TopicPartition, *, end: int | None = None, once: Container[int] = ()
+) -> int:
+    """The position at which the newest rebuild of a changelog began; arguments as for :func:`newest_mark`.
+
+    Raises:
+        UnreadableEntriesError: as :meth:`triggerstream.engine.partitioned.ports.Ledger.rebuilt`.
+    """
+    mark = await newest_mark(reader, place, end=end, once=once)
+    if isinstance(mark, UnreadableMarkError):
+        raise unreadable_entries(mark.batch)
+    return mark.rebuilt if isinstance(mark, CheckpointMark) else -1
+
+
+def unreadable_entries(batch: Unreadable) -> UnreadableEntriesError:
+    """The error for a reader of a changelog that needs the entries of ``batch``."""
+    return UnreadableEntriesError(
+        batch.fault,
+        place=batch.place,
+        offset=batch.offset,
+        last=batch.last,
+        lasting=batch.lasting,
+    )
 
 
 async def _last_mark(

@@ -18,7 +18,7 @@ from triggerstream.adapters.kafka.deadletters import dead_letter_record, read_de
 from triggerstream.adapters.kafka.ends import Ends
 from triggerstream.adapters.kafka.fencing import KafkaFencing, own_places
 from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, refuse_unfit
-from triggerstream.adapters.kafka.layout import UnreadableMarkError, newest_mark
+from triggerstream.adapters.kafka.layout import newest_mark, newest_rebuild, unreadable_entries
 from triggerstream.adapters.kafka.records import STUCK_READ_S, reader_of
 from triggerstream.adapters.kafka.salvage import salvaged_entries
 from triggerstream.adapters.kafka.seen_members import seen_in, seen_text
@@ -28,6 +28,7 @@ from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.adapters.kafka.transaction_ends import first_event, last_ended
 from triggerstream.adapters.kafka.transaction_group import TRANSACTION_S, TransactionGroup
+from triggerstream.core import advice
 from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
@@ -35,7 +36,6 @@ from triggerstream.engine.partitioned.claims import FormerOwner
 from triggerstream.engine.partitioned.ports import Commit, Extent, UnreadableEntriesError
 from triggerstream.wire import commands
 from triggerstream.wire.claims import OwnerId
-from triggerstream.wire.marks import CheckpointMark
 from triggerstream.wire.records import NewRecord
 
 _EXTENT_S = 60.0
@@ -111,8 +111,12 @@ class KafkaLedger:
         )
         if not is_owner or all(found[place].readable for place in own):
             return extent
-        async with translate_errors("the end of a transaction is not known", timeout_s=_EXTENT_S):
-            ended = await self._ended({place: found[place] for place in own})
+        try:
+            async with translate_errors("the end of a transaction is not known", timeout_s=_EXTENT_S):
+                ended = await self._ended({place: found[place] for place in own})
+        except UnreadableError as exc:
+            repair = advice.end_transaction(self._connection.bootstrap)
+            raise LogError(f"{exc}: how a former owner's transaction ended is not known; {repair}") from exc
         return replace(extent, unfinished=min(found[changelog].stable, extent.end), ended=ended)
 
     async def _ended(self, ends: Mapping[TopicPartition, Ends]) -> bool | None:
@@ -164,9 +168,11 @@ class KafkaLedger:
     async def is_undone(self, position: int) -> bool:
         question = self._at(self._topics.changelog), position
         undone = (await self._reads.aborted_across.answers([question]))[question]
+        if isinstance(undone, Unreadable):
+            raise unreadable_entries(undone)
         if undone is not None:
             return undone
-        async with aclosing(self._reads.changelogs.read(self._partition, position, position + 1)) as found:
+        async with aclosing(self.changelog(position, position + 1)) as found:
             async for _ in found:
                 pass  # until its transaction ends; an error names it
         return await self.is_undone(position)
@@ -189,7 +195,7 @@ class KafkaLedger:
                         del entries[None]  # another program wrote it
                     yield entries, min(after, end)
         except UnreadableError as exc:
-            raise _unreadable_entries(exc.batch) from exc
+            raise unreadable_entries(exc.batch) from exc
 
     async def salvage(
         self, begin: int, end: int
@@ -198,15 +204,12 @@ class KafkaLedger:
         async with reader_of(self._connection, place.topic, parsed=True) as reader:
             parts = await salvaged_entries(reader, place, begin, end, once=self._given_up)
         self._given_up |= {part.offset for part in parts if isinstance(part, Unreadable)}
-        return [_unreadable_entries(part) if isinstance(part, Unreadable) else part for part in parts]
+        return [unreadable_entries(part) if isinstance(part, Unreadable) else part for part in parts]
 
     async def rebuilt(self, end: int) -> int:
         changelog = self._at(self._topics.changelog)
         async with reader_of(self._connection, changelog.topic) as reader:
-            mark = await newest_mark(reader, changelog, end=end, once=self._given_up)
-        if isinstance(mark, UnreadableMarkError):
-            raise _unreadable_entries(mark.batch)
-        return mark.rebuilt if isinstance(mark, CheckpointMark) else -1
+            return await newest_rebuild(reader, changelog, end=end, once=self._given_up)
 
     async def commit(self, commit: Commit) -> int:
         group, topics = self._started(), self._topics
@@ -247,16 +250,6 @@ class KafkaLedger:
 
     def _at(self, topic: str) -> TopicPartition:
         return TopicPartition(topic, self._partition)
-
-
-def _unreadable_entries(batch: Unreadable) -> UnreadableEntriesError:
-    return UnreadableEntriesError(
-        batch.fault,
-        place=batch.place,
-        offset=batch.offset,
-        last=batch.last,
-        lasting=batch.lasting,
-    )
 
 
 class KafkaAppender:

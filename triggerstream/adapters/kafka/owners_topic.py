@@ -147,11 +147,10 @@ class KafkaOwnersTopic:
                 address_of(self._connection, self._app),
                 bootstrap=self._connection.bootstrap,
                 topic=place.topic,
+                lasting=exc.batch.lasting,
             )
-            said = f"{exc}: the owner of a claim in it could not be fenced"
-            if exc.batch.lasting:
-                raise TakeOverError(f"{said}; {repair}") from exc
-            raise LogError(f"{said}; if no replica has the batch undamaged, {repair}") from exc
+            text = f"{exc}: the owner of a claim in it could not be fenced; {repair}"
+            raise (TakeOverError(text) if exc.batch.lasting else LogError(text)) from exc
         return {id_: claim for id_, claim in newest.items() if claim is not None}
 
     async def close(self) -> None:

@@ -17,10 +17,10 @@ from triggerstream.adapters.kafka.deadletters import read_dead_letter
 from triggerstream.adapters.kafka.fetches import UnreadableError, refuse_unfit
 from triggerstream.adapters.kafka.hand_overs import read_hand_overs
 from triggerstream.adapters.kafka.layout import (
-    UnreadableMarkError,
     fewest_partitions,
     marked_partitions,
-    newest_mark,
+    newest_rebuild,
+    unreadable_entries,
 )
 from triggerstream.adapters.kafka.lost import LostRanges
 from triggerstream.adapters.kafka.records import (
@@ -41,13 +41,14 @@ from triggerstream.core.placement import partition_of
 from triggerstream.core.projections import SilentCommand
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
+from triggerstream.engine.partitioned.ports import UnreadableEntriesError
+from triggerstream.engine.partitioned.takeover import rebuilt_after
 from triggerstream.engine.partitioned.versions import history_texts, is_history, read_history
 from triggerstream.engine.rows import ConfigurationText, DeadLetterRow, OutboxRow, Progress, SessionRow
 from triggerstream.engine.stored_states import StateDecoder
 from triggerstream.wire.marks import (
     CHECKPOINT_KEY,
     RESERVED,
-    CheckpointMark,
     decode_checkpoint,
 )
 from triggerstream.wire.records import Record
@@ -293,12 +294,13 @@ class KafkaReader:
                 try:
                     copy.position = await self._read_turn(topic, partition, copy.position, copy.take)
                 except UnreadableError as exc:
-                    mark = await newest_mark(self._started(), TopicPartition(topic, partition))
-                    rebuilt = mark.rebuilt if isinstance(mark, CheckpointMark) else -1
-                    if rebuilt <= exc.batch.offset:
-                        rebuild = advice.rebuild(address_of(self._connection, self._app))
-                        batch = mark.batch if isinstance(mark, UnreadableMarkError) else exc.batch
-                        raise LogError(f"{batch}; {rebuild}") from exc
+                    newest = newest_rebuild(self._started(), TopicPartition(topic, partition))
+                    try:
+                        rebuilt = await rebuilt_after(unreadable_entries(exc.batch), newest)
+                    except UnreadableEntriesError as needed:
+                        at = address_of(self._connection, self._app)
+                        repair = advice.rebuild_unreadable(at, lasting=needed.lasting)
+                        raise LogError(f"{needed}; {repair}") from needed
                     copy = self._copies[partition] = _Copy(rebuilt)
                 else:
                     return copy

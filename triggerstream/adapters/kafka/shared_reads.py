@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Collection, Mapping
 
 from aiokafka import TopicPartition
+from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import OffsetAndMetadata
 
+from triggerstream.adapters.kafka import fetches
 from triggerstream.adapters.kafka.changelogs import ChangelogReader
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.ends import PartitionEnds
+from triggerstream.adapters.kafka.fetches import Unreadable, refused_batch
 from triggerstream.adapters.kafka.group import group_commits
 from triggerstream.adapters.kafka.records import STUCK_READ_S
 from triggerstream.adapters.kafka.request_batcher import RequestBatcher
@@ -32,7 +35,8 @@ class SharedReads:
     ``ends``: begin and end of partitions. ``group_commits``: offsets of the workers' group with their
     metadata, by partition of the events. ``aborted_across``: by partition and offset, whether a transaction
     that had begun before the offset was aborted after it, or None, see
-    :func:`triggerstream.adapters.kafka.transaction_ends.is_aborted_across`. ``changelogs``: reading fails
+    :func:`triggerstream.adapters.kafka.transaction_ends.is_aborted_across`, or the batch that the broker
+    cannot read. ``changelogs``: reading fails
     after ``stuck_s`` without progress.
     """
 
@@ -52,16 +56,24 @@ class SharedReads:
 
     async def _aborted_across(
         self, questions: Collection[tuple[TopicPartition, int]]
-    ) -> Mapping[tuple[TopicPartition, int], bool | None]:
+    ) -> Mapping[tuple[TopicPartition, int], bool | Unreadable | None]:
         limit = asyncio.Semaphore(_PARALLEL)
         async with (
             translate_errors("the changelog cannot be compared", timeout_s=_COMPARE_S),
             self._connection.client() as client,
         ):
 
-            async def ask(place: TopicPartition, offset: int) -> bool | None:
-                async with limit:
-                    return await is_aborted_across(client, place, offset)
+            async def ask(place: TopicPartition, offset: int) -> bool | Unreadable | None:
+                tries = 1
+                while True:
+                    try:
+                        async with limit:
+                            return await is_aborted_across(client, place, offset)
+                    except CorruptRecordException:
+                        if tries == fetches.TRIES:
+                            return refused_batch(place, offset, tries=tries)
+                    tries += 1
+                    await asyncio.sleep(fetches.RETRY_S)
 
             answers = await asyncio.gather(*(ask(place, offset) for place, offset in questions))
         return dict(zip(questions, answers, strict=True))

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 from triggerstream.adapters.kafka.cluster import describe, open_transactions
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.group import group_commits, group_offsets
-from triggerstream.adapters.kafka.layout import Layout, newest_marks
+from triggerstream.adapters.kafka.layout import Layout, UnreadableMarkError, newest_marks
 from triggerstream.adapters.kafka.progress import reached_in
 from triggerstream.adapters.kafka.records import POLL_MS, first_record
 from triggerstream.adapters.kafka.seen_members import KEPT_S, seen_in
@@ -45,7 +45,9 @@ async def unusable(connection: Connection, app: AppId, layout: Layout) -> AsyncI
     lost = []
     for number, mark in sorted(marks.items()):
         if isinstance(mark, DecodeError):
-            lacking.setdefault(f"its checkpoint cannot be read ({mark}); {repair}", []).append(number)
+            lasting = not isinstance(mark, UnreadableMarkError) or mark.batch.lasting
+            advised = advice.rebuild_unreadable(address_of(connection, app), lasting=lasting)
+            lacking.setdefault(f"its checkpoint cannot be read ({mark}); {advised}", []).append(number)
             continue
         try:
             check_identity(mark, layout.identity, place="", repair=f"; {repair}")

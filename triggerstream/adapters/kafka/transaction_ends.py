@@ -5,14 +5,23 @@ aiokafka's consumers show neither markers nor which transactions were aborted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import CorruptRecordException
 from aiokafka.record.control_record import COMMIT_MARKER, ControlRecord
 
+from triggerstream.adapters.kafka import fetches
+from triggerstream.adapters.kafka.fetches import (
+    Unreadable,
+    UnreadableError,
+    refuse_unfit,
+    refused_batch,
+)
 from triggerstream.adapters.kafka.raw_fetches import COMMITTED, fetch_raw
 
 _WINDOW = 16
@@ -52,10 +61,11 @@ async def first_event(
 
     Raises:
         KafkaError: no answer, or an error.
+        UnreadableError: one of the batches cannot be read, even after repeated fetches.
     """
-    for batch in (await fetch_raw(client, place, begin)).batches():
+    for batch in await _batches(client, place, begin):
         if batch.is_transactional and not batch.is_control_batch:
-            for record in batch:
+            for record in _records(batch, place):
                 if record.offset >= begin and (event := event_of(record)) is not None:
                     return event
     return None
@@ -69,7 +79,7 @@ async def last_ended(
     Records that do not say their event are passed over.
 
     Raises:
-        KafkaError: no answer, or an error.
+        KafkaError, UnreadableError: as :func:`first_event`.
     """
     width = _WINDOW
     while begin < end:
@@ -77,7 +87,7 @@ async def last_ended(
         committed: bool | None = None
         at = max(begin, end - width)
         while at < end:
-            batches = (await fetch_raw(client, place, at)).batches()
+            batches = await _batches(client, place, at)
             if not batches:
                 return None
             for batch in batches:
@@ -85,7 +95,9 @@ async def last_ended(
                     if committed is None:
                         committed = ControlRecord.parse(next(iter(batch)).key) == COMMIT_MARKER
                 elif batch.is_transactional:
-                    events = [found for record in batch if (found := event_of(record)) is not None]
+                    events = [
+                        found for record in _records(batch, place) if (found := event_of(record)) is not None
+                    ]
                     if events:
                         event, committed = max(events), None
             at = batches[-1].next_offset
@@ -95,3 +107,44 @@ async def last_ended(
             return None
         width *= _WIDER
     return None
+
+
+async def _batches(client: AIOKafkaClient, place: TopicPartition, offset: int) -> Sequence[Any]:
+    """The batches from ``offset`` on, up to some bytes.
+
+    Raises:
+        KafkaError, UnreadableError: as :func:`first_event`.
+    """
+    tries = 1
+    while True:
+        try:
+            found = (await fetch_raw(client, place, offset)).batches()
+        except CorruptRecordException:
+            unreadable = refused_batch(place, offset, tries=tries)
+        else:
+            damaged = next((batch for batch in found if not batch.validate_crc()), None)
+            if damaged is None:
+                return found
+            unreadable = Unreadable(
+                topic=place.topic,
+                partition=place.partition,
+                offset=damaged.base_offset,
+                last=damaged.base_offset + damaged.last_offset_delta,
+                reason="CorruptRecordException: Invalid CRC",
+                tries=tries,
+            )
+        if tries == fetches.TRIES:
+            raise UnreadableError(unreadable)
+        tries += 1
+        await asyncio.sleep(fetches.RETRY_S)
+
+
+def _records(batch: Any, place: TopicPartition) -> Sequence[Any]:  # noqa: ANN401 - aiokafka is not typed
+    """The records of ``batch``.
+
+    Raises:
+        UnreadableError: they cannot be decompressed.
+    """
+    records = list(batch)
+    refuse_unfit(records, place)
+    return records

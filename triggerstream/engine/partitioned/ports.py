@@ -115,6 +115,9 @@ class Ledger(Protocol):
 
         Call it only for a position before ``Extent.end``, when nothing is unfinished. A copy of the changelog
         has such entries if its owner was told of a commit that brokers then lost.
+
+        Raises:
+            UnreadableEntriesError: the broker cannot read the entries at ``position``.
         """
 
     async def committed(self) -> int | None:

@@ -219,23 +219,23 @@ async def _recover(
         )
         store.wipe()
         position = None
-    if position is not None and position < extent.end and await ledger.is_undone(position):
-        logger.warning(
-            "store has a transaction that was undone: read again from the beginning",
-            extra={"partition": partition, "position": position, "end": extent.end},
-        )
-        store.wipe()
-        position = None
-    start = max(extent.begin, rebuilt) if position is None else position
-    recovery.total = recovery.left = extent.end - start
-    if start >= extent.end:
-        return
     try:
-        if await _restore(ledger, store, start, extent, recovery, anew=position is None):
+        if position is not None and position < extent.end and await ledger.is_undone(position):
+            logger.warning(
+                "store has a transaction that was undone: read again from the beginning",
+                extra={"partition": partition, "position": position, "end": extent.end},
+            )
+            store.wipe()
+            position = None
+        start = max(extent.begin, rebuilt) if position is None else position
+        recovery.total = recovery.left = extent.end - start
+        if start >= extent.end or await _restore(
+            ledger, store, start, extent, recovery, anew=position is None
+        ):
             return
     except UnreadableEntriesError as exc:
         try:
-            rebuilt = await rebuilt_after(exc, ledger, extent.end)
+            rebuilt = await rebuilt_after(exc, ledger.rebuilt(extent.end))
         except UnreadableEntriesError as needed:
             raise _unreadable(needed, address) from needed
         logger.warning(
@@ -269,16 +269,17 @@ async def _restore(
     return True
 
 
-async def rebuilt_after(unreadable: UnreadableEntriesError, ledger: Ledger, end: int) -> int:
-    """The position from which on a changelog is complete up to ``end`` without the entries ``unreadable``.
+async def rebuilt_after(unreadable: UnreadableEntriesError, newest: Awaitable[int]) -> int:
+    """The position from which on a changelog is complete without the entries ``unreadable``.
 
-    It is the begin of a rebuild, which has written again all of them that count.
+    It is the begin of a rebuild, which has written again all of them that count. ``newest`` is that of the
+    newest one, as :meth:`triggerstream.engine.partitioned.ports.Ledger.rebuilt` returns it.
 
     Raises:
         UnreadableEntriesError: the entries that are needed. They are not ``unreadable`` if later ones hide
             whether there was such a rebuild.
     """
-    rebuilt = await ledger.rebuilt(end)
+    rebuilt = await newest
     if rebuilt <= unreadable.offset:
         raise unreadable
     return rebuilt
@@ -286,10 +287,8 @@ async def rebuilt_after(unreadable: UnreadableEntriesError, ledger: Ledger, end:
 
 def _unreadable(error: UnreadableEntriesError, address: str) -> Exception:
     """The error of a take-over that needs entries which cannot be read; ``error`` names the partition."""
-    rebuild = advice.rebuild(address)
-    if error.lasting:
-        return TakeOverError(f"{error}; {rebuild}")
-    return LogError(f"{error}; if no replica has the batch undamaged, {rebuild}")
+    text = f"{error}; {advice.rebuild_unreadable(address, lasting=error.lasting)}"
+    return TakeOverError(text) if error.lasting else LogError(text)
 
 
 async def _mark(

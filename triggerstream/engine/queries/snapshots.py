@@ -166,9 +166,10 @@ class ChangelogSnapshot:
                     on_read(after - extent.begin, extent.end - extent.begin)
         except UnreadableEntriesError as exc:
             try:
-                rebuilt = await rebuilt_after(exc, self.ledger, extent.end)
+                rebuilt = await rebuilt_after(exc, self.ledger.rebuilt(extent.end))
             except UnreadableEntriesError as needed:
-                raise LogError(f"{needed}; {advice.rebuild(self.decoder.address)}") from needed
+                repair = advice.rebuild_unreadable(self.decoder.address, lasting=needed.lasting)
+                raise LogError(f"{needed}; {repair}") from needed
             store.wipe()
             await self._copy(store, rebuilt, extent, on_read)
 

@@ -108,7 +108,9 @@ class ChangelogArchive:
         """The stored data at the current end of the changelog."""
         extent = await self.ledger.extent()
         self._end = extent.end
-        entries, lost = await self._entries(extent)
+        entries, unreadable = await self._entries(extent)
+        lost = None if unreadable is None else f"in its changelog, {unreadable.fault}"
+        lasting = unreadable is not None and unreadable.lasting
         mark, why = self._mark(entries.get(CHECKPOINT_KEY))
         states = {
             key: value for key, value in entries.items() if value is not None and not key.startswith(RESERVED)
@@ -132,6 +134,7 @@ class ChangelogArchive:
                 states=states,
                 retired=retired,
                 lost=lost,
+                lost_lasting=lasting,
             )
         self._scanned = mark.scanned
         return Kept(
@@ -145,10 +148,13 @@ class ChangelogArchive:
             scanned=mark.scanned,
             fold=mark.fold,
             lost=lost,
+            lost_lasting=lasting,
         )
 
-    async def _entries(self, extent: Extent) -> tuple[dict[bytes, bytes | None], str | None]:
-        """The entries by key; and why some that no rebuild has replaced cannot be read, or None.
+    async def _entries(
+        self, extent: Extent
+    ) -> tuple[dict[bytes, bytes | None], UnreadableEntriesError | None]:
+        """The entries by key; and the error of some that no rebuild has replaced and that cannot be read.
 
         The unreadable ones may include the newest checkpoint, so only a checkpoint after them counts.
         """
@@ -157,7 +163,7 @@ class ChangelogArchive:
         lost = None
         if first is not None:
             try:
-                rebuilt = await rebuilt_after(first, self.ledger, extent.end)
+                rebuilt = await rebuilt_after(first, self.ledger.rebuilt(extent.end))
                 parts = await self.ledger.salvage(rebuilt, extent.end)
                 lost = next((part for part in parts if isinstance(part, UnreadableEntriesError)), None)
             except UnreadableEntriesError as needed:
@@ -168,7 +174,7 @@ class ChangelogArchive:
                 entries.pop(CHECKPOINT_KEY, None)
             else:
                 entries.update(part)
-        return entries, None if lost is None else f"in its changelog, {lost.fault}"
+        return entries, lost
 
     def _mark(self, value: bytes | None) -> tuple[CheckpointMark | None, str | None]:
         """The checkpoint, if there is one, and the reason if it does not belong to this log."""

@@ -54,7 +54,7 @@ async def check(archive: Archive, on_progress: OnProgress) -> Checked:
         return Checked(
             partition=number,
             offset=kept.offset or 0,
-            refused=f"{kept.lost}; {advice.rebuild(archive.address)}",
+            refused=f"{kept.lost}; {advice.rebuild_unreadable(archive.address, lasting=kept.lost_lasting)}",
         )
     if kept.offset is None:
         if kept.log_end == kept.log_begin == 0:

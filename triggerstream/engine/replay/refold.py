@@ -43,7 +43,7 @@ class Kept:
     ``offset`` is the offset of its checkpoint; None: no checkpoint belongs to this log, and ``why`` says why.
     ``group`` is the group offset, if there should be a checkpoint and is none. ``partitions`` is the number
     of partitions in the checkpoint. The log has offsets from ``log_begin`` to before ``log_end``. ``lost``:
-    why some of the stored data cannot be read; None: all of it was read.
+    why some of the stored data cannot be read; None: all of it was read. ``lost_lasting``: no replica has it.
 
     ``states`` are by session key, ``retired`` (entries of retired instances) by their keys in a changelog.
     Data that an engine does not store is None: ``due`` (due times of timers) and ``commands`` (commands not
@@ -65,6 +65,7 @@ class Kept:
     commands: frozenset[CommandId] | None = None
     fold: int | None = None
     lost: str | None = None
+    lost_lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
