@@ -197,8 +197,14 @@ async def test_a_broker_that_hangs_is_an_error_in_bounded_time_and_a_later_try_a
         dispatcher = CeleryDispatcher(Celery(broker=f"redis://127.0.0.1:{port}/0"), timeout_s=0.5)
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        with pytest.raises(DispatchError):
+        named = (
+            rf"^the Celery broker redis://(:\*\*@)?127.0.0.1:{port}/0 did not (confirm within 0.5 s|accept)"
+        )
+        with pytest.raises(DispatchError, match=named):
             await dispatcher.dispatch(command("echo"))
+        secret = Celery(broker=f"redis://me:secret@127.0.0.1:{port}/0")
+        with pytest.raises(DispatchError, match=rf"redis://me:\*\*@127.0.0.1:{port}/0 did not"):
+            await CeleryDispatcher(secret, timeout_s=0.1).dispatch(command("echo"))
         assert loop.time() - begun < 3
     with valkey_server(port=port) as url:
         await dispatcher.dispatch(command("echo"))

@@ -334,6 +334,8 @@ async def test_a_log_that_is_down_before_the_start_is_no_fault_of_the_task(tmp_p
         await farm.dispatcher.dispatch(sent)
         await eventually(lambda: farm.said().count("] ignored") > 4, within_s=60, what=farm.said)
         assert not (farm.home / "late").exists()
+        line = f"The log does not answer: command put back (command={sent.id}"
+        assert line in farm.said(), "a line of ours ends with its facts in Celery's format"
         farm.log.set_down(down=False)
         assert types(await farm.outcome(sent)) == ["started", "finished"]
         assert len(await farm.appears("late")) == 1

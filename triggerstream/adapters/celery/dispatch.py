@@ -69,7 +69,10 @@ class CeleryDispatcher:
             publisher.leave()
             if self._publisher is publisher:
                 self._publisher = None
-            raise DispatchError(f"the Celery broker did not confirm within {self._timeout_s:g} s") from exc
+            broker = self._app.connection_for_write().as_uri()  # without its password; it does not connect
+            raise DispatchError(
+                f"the Celery broker {broker} did not confirm within {self._timeout_s:g} s"
+            ) from exc
 
     def destination(self, decision: Decision) -> str | None:
         """The queue or exchange that ``decision`` is sent to; None: its routes raise an error."""

@@ -20,6 +20,7 @@ from triggerstream import variables
 from triggerstream.adapters.celery.delivery import delivery_of
 from triggerstream.adapters.celery.execution import Execution, handled
 from triggerstream.adapters.celery.guards import Guard
+from triggerstream.adapters.celery.logfacts import show_facts
 from triggerstream.adapters.celery.redelivery import Redelivery, hand_back_step
 from triggerstream.adapters.celery.reporting import Reporter
 from triggerstream.adapters.celery.republish import Republisher
@@ -77,6 +78,7 @@ def install(
     signals.worker_init.connect(installed.on_worker_init, weak=False, dispatch_uid=uid)
     signals.worker_process_init.connect(installed.on_worker_process_init, weak=False, dispatch_uid=uid)
     signals.task_postrun.connect(installed.on_postrun, weak=False, dispatch_uid=uid)
+    signals.after_setup_logger.connect(show_facts, weak=False, dispatch_uid="triggerstream-facts")
     app.steps["consumer"].add(_rejections_step(execution))
     app.steps["consumer"].add(hand_back_step(redelivery))
 
