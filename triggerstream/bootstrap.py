@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.embedded.engine import EmbeddedEngine
     from triggerstream.engine.handover_process import HandOverProcess
+    from triggerstream.engine.health.ends import OnEnd
     from triggerstream.engine.health.liveness import PublishedHealth
     from triggerstream.engine.operations.administration import Administration, TopicFinding
     from triggerstream.engine.operations.executor_workers import HeardWorker
@@ -383,7 +384,7 @@ def run_worker(
     lost: Sequence[LostRange],
     web_parts: WebParts | None,
     health: PublishedHealth,
-    on_end: Callable[[str], None],
+    on_end: OnEnd,
 ) -> int:
     """Run a worker of the app at ``address`` until SIGTERM or SIGINT. Returns the exit status.
 

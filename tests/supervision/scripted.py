@@ -1,9 +1,9 @@
 """A supervisor whose child follows a script: ``python -m tests.supervision.scripted FOLDER PLAN [BROKERS]``.
 
 ``PLAN`` has a word for each start, with commas between them; the last one is for all later starts. A number:
-end with that status. ``kill``: by SIGKILL. ``run``: serve until SIGTERM, then end with 0. ``wait``: do not
-serve, and end with 0 at SIGTERM. ``stuck``: stop, so that nothing but SIGKILL ends it. ``orphan``: leave an
-orphan behind that ends at once, then ``run``.
+end with that status. ``unreadable``: end with 70 because of a record batch. ``kill``: by SIGKILL. ``run``:
+serve until SIGTERM, then end with 0. ``wait``: do not serve, and end with 0 at SIGTERM. ``stuck``: stop, so
+that nothing but SIGKILL ends it. ``orphan``: leave an orphan behind that ends at once, then ``run``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from triggerstream.supervision.channel import PROBES
 from triggerstream.supervision.child import Supervision, connect
 from triggerstream.supervision.parent import Policy, supervise
 
-POLICY = Policy(calm_s=3600.0, first_pause_s=0.01, longest_pause_s=0.05)
+POLICY = Policy(calm_s=3600.0, first_pause_s=0.01, longest_pause_s=0.05, unreadable_pause_s=0.3)
 
 
 def _child(folder: Path, plan: str, brokers: str | None) -> None:
@@ -38,6 +38,9 @@ def _child(folder: Path, plan: str, brokers: str | None) -> None:
     (folder / "url").write_text(f"http://{host}:{port}")
     with starts.open("a") as stream:
         stream.write(f"{os.getpid()} {supervision.member} {word} {os.environ.get(variables.FAILPOINT)}\n")
+    if word == "unreadable":
+        supervision.ending("a batch cannot be read", unreadable=True)
+        sys.exit(70)
     if word.isdigit():
         supervision.ending(f"told to end with {word}")
         sys.exit(int(word))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -141,6 +142,15 @@ def test_ten_failures_within_a_minute_with_kafka_there_are_passed_on(supervised:
         assert supervised.status() == 70
     assert len(supervised.starts()) == 10
     assert "10 times within 60 s although Kafka is there" in supervised.text()
+
+
+def test_pauses_grow_while_a_record_batch_cannot_be_read_and_no_others_do(supervised: Supervised) -> None:
+    """A restart helps only once another replica is the leader, and until then nobody else is disturbed."""
+    supervised.start("unreadable,unreadable,unreadable,unreadable,unreadable,70,unreadable,run")
+    supervised.await_running()
+    assert len(supervised.starts()) == 8
+    pauses = re.findall(r"starting it again in (\S+) s, as a record batch cannot be read", supervised.text())
+    assert pauses == ["0.1", "0.2", "0.3", "0.3", "0.1"], "at once the first time, and anew after another end"
 
 
 def test_ten_failures_are_passed_on_where_the_child_says_nothing_of_brokers(supervised: Supervised) -> None:

@@ -48,9 +48,12 @@ class Supervision:
         """Report the brokers that this process needs: ``host:port``, or several with commas."""
         self._send({"brokers": [broker.strip() for broker in bootstrap.split(",")]})
 
-    def ending(self, reason: str) -> None:
-        """Report why this process is about to end."""
-        self._send({"ending": reason})
+    def ending(self, reason: str, *, unreadable: bool = False) -> None:
+        """Report why this process is about to end.
+
+        ``unreadable``: a partition cannot be taken over, because a record batch cannot be read.
+        """
+        self._send({"ending": reason, "unreadable": unreadable})
 
     def _send(self, message: dict[str, object], *, attached: socket.socket | None = None) -> None:
         if self.channel is not None:

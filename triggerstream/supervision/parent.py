@@ -5,6 +5,8 @@ the child ends     the supervisor
 =================  ===========================================================================================
 70 or 75           starts it again: at once the first time, then once a broker accepts a connection, after
                    pauses of at most :attr:`Policy.longest_pause_s`
+70 again           because a take-over cannot read a record batch: starts it again after pauses that grow to
+                   :attr:`Policy.unreadable_pause_s`
 10 such ends       within a minute, each with a broker that accepts connections: ends with that status
 any other status   ends with that status
 by a signal        ends by that signal
@@ -57,6 +59,9 @@ class Policy:
     ``calm_s``: a child that ran for this time had recovered, so its end counts as the first one. ``most``:
     this number of ends ``within_s`` while Kafka is available is not caused by an outage of Kafka. Pauses
     begin with ``first_pause_s`` and double; the longest one allows that number of ends within that time.
+    If a take-over cannot read a record batch, they double from there to ``unreadable_pause_s``: a restart
+    helps only once another replica is the leader. It is shorter than a session of the group, by default 30 s,
+    so that partitions stay where they are: another owner would end, too.
     ``end_s``: the time that a child may take to end. A worker limits itself to 100 s, but one that is
     stopped, or hangs in the kernel, would never end.
     """
@@ -64,6 +69,7 @@ class Policy:
     calm_s: float = 60.0
     first_pause_s: float = 0.25
     longest_pause_s: float = 2.0
+    unreadable_pause_s: float = 20.0
     most: int = 10
     within_s: float = 60.0
     end_s: float = 110.0
@@ -96,6 +102,9 @@ class _Supervisor:
         self._started_at = 0.0
         self._failures = 0
         """Consecutive ends of children that had not run for long."""
+        self._unreadable = 0
+        """The last ones of them that were because of a record batch that cannot be read."""
+        self._is_unreadable = False
         self._ends: deque[float] = deque(maxlen=policy.most)
         """Times of the last ends of children; ends without Kafka are removed."""
         self._reason = "starting"
@@ -217,7 +226,7 @@ class _Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, self._receive)
         self._started_at = time.monotonic()
         self._start_at = None
-        self._ending = ""
+        self._ending, self._is_unreadable = "", False
         # A test's failpoint is for one process: otherwise the next child would die there as well.
         self._environment.pop(variables.FAILPOINT, None)
 
@@ -236,8 +245,8 @@ class _Supervisor:
                     self._answers.serve(name, attached)
                 case {"serving": str(name)}:
                     self._answers.leave(name)
-                case {"ending": str(reason)}:
-                    self._ending = reason
+                case {"ending": str(reason), "unreadable": bool(unreadable)}:
+                    self._ending, self._is_unreadable = reason, unreadable
                 case _:
                     pass
         if not is_open:
@@ -260,6 +269,7 @@ class _Supervisor:
             self._answers.serve(name, held)
         now = time.monotonic()
         self._failures = 1 if now - self._started_at >= self._policy.calm_s else self._failures + 1
+        self._unreadable = self._unreadable + 1 if self._is_unreadable and self._failures > 1 else 0
         self._status = code
         self._away = False
         self._ends.append(now)
@@ -273,6 +283,11 @@ class _Supervisor:
             pause_s = min(
                 self._policy.first_pause_s * 2.0 ** min(self._failures - 2, 16), self._policy.longest_pause_s
             )
+            if self._unreadable:
+                longest_s, first_s = self._policy.unreadable_pause_s, self._policy.longest_pause_s
+                pause_s = min(first_s * 2.0 ** min(self._unreadable, 16), longest_s)
+                again = f"starting it again in {pause_s:g} s, as a record batch cannot be read"
+                self._write_line(f"the {self._name} ended with status {code}: {again}")
             self._start_at = now + pause_s
 
     def _start_if_due(self) -> None:

@@ -39,13 +39,18 @@ from triggerstream.core.printable import ranges
 from triggerstream.engine.background import Background
 from triggerstream.engine.broker_wait import BrokerWait
 from triggerstream.engine.garbage import collect_less_often
+from triggerstream.engine.health.ends import OnEnd, no_report
 from triggerstream.engine.health.liveness import (
     BrokerTimeout,
     HealthSnapshot,
     PublishedHealth,
     publish_health,
 )
-from triggerstream.engine.partitioned.ports import FencedError, is_refusal
+from triggerstream.engine.partitioned.ports import (
+    FencedError,
+    UnreadableTakeOverError,
+    is_refusal,
+)
 from triggerstream.engine.private_files import make_private_directory
 from triggerstream.engine.queries.index import Index
 
@@ -80,7 +85,7 @@ def run_worker(
     *,
     health: PublishedHealth | None = None,
     web_parts: WebParts | None = None,
-    on_end: Callable[[str], None] = lambda _reason: None,
+    on_end: OnEnd = no_report,
 ) -> int:
     """Run a worker until SIGTERM or SIGINT; return its exit status. A failure ends the process.
 
@@ -101,7 +106,7 @@ async def _run(
     settings: WorkerSettings,
     health: PublishedHealth,
     web_parts: WebParts | None,
-    on_end: Callable[[str], None],
+    on_end: OnEnd,
 ) -> int:
     app: WorkerApp | None = None
 
@@ -118,7 +123,7 @@ async def _run(
         layout = await _unless_stopped(stopping, find_topics(settings))
     except LogError as exc:
         write_line(f"ending with status {FAILED}: {exc}")
-        on_end(str(exc))
+        on_end(str(exc), unreadable=isinstance(exc, UnreadableTakeOverError))
         return FAILED
     finally:
         await tasks.close()
@@ -260,7 +265,7 @@ async def _start(app: WorkerApp, fail: Callable[[BaseException], None]) -> None:
 def end_process(
     exc: BaseException,
     *,
-    on_end: Callable[[str], None] = lambda _reason: None,
+    on_end: OnEnd = no_report,
     on_refusal: Callable[[], object] = lambda: None,
 ) -> NoReturn:
     """End at once, with the status that ``exc`` deserves. Nothing is finished: it may not be ours.
@@ -271,7 +276,7 @@ def end_process(
     if status == FAILED:
         logger.critical("worker ends", exc_info=exc)
     write_line(f"ending with status {status}: {describe_error(exc)}")
-    on_end(str(exc) or type(exc).__name__)
+    on_end(str(exc) or type(exc).__name__, unreadable=isinstance(exc, UnreadableTakeOverError))
     if status == REFUSED:
         on_refusal()
     logging.shutdown()

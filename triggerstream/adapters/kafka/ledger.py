@@ -33,7 +33,12 @@ from triggerstream.core.commands import Command
 from triggerstream.core.errors import DecodeError, LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.claims import FormerOwner
-from triggerstream.engine.partitioned.ports import Commit, Extent, UnreadableEntriesError
+from triggerstream.engine.partitioned.ports import (
+    Commit,
+    Extent,
+    UnreadableEntriesError,
+    UnreadableTakeOverError,
+)
 from triggerstream.wire import commands
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.records import NewRecord
@@ -116,7 +121,8 @@ class KafkaLedger:
                 ended = await self._ended({place: found[place] for place in own})
         except UnreadableError as exc:
             repair = advice.end_transaction(self._connection.bootstrap)
-            raise LogError(f"{exc}: how a former owner's transaction ended is not known; {repair}") from exc
+            text = f"{exc}: how a former owner's transaction ended is not known; {repair}"
+            raise UnreadableTakeOverError(text) from exc
         return replace(extent, unfinished=min(found[changelog].stable, extent.end), ended=ended)
 
     async def _ended(self, ends: Mapping[TopicPartition, Ends]) -> bool | None:

@@ -25,7 +25,10 @@ from triggerstream.core import advice
 from triggerstream.core.errors import LogError
 from triggerstream.core.ids import AppId
 from triggerstream.engine.partitioned.claims import Claimant, Claims
-from triggerstream.engine.partitioned.ports import TakeOverError
+from triggerstream.engine.partitioned.ports import (
+    TakeOverError,
+    UnreadableTakeOverError,
+)
 from triggerstream.wire.claims import Claim, OwnerId, decode_claim, encode_claim, is_owner_id
 
 PARTITION = 0
@@ -150,7 +153,7 @@ class KafkaOwnersTopic:
                 lasting=exc.batch.lasting,
             )
             text = f"{exc}: the owner of a claim in it could not be fenced; {repair}"
-            raise (TakeOverError(text) if exc.batch.lasting else LogError(text)) from exc
+            raise (TakeOverError(text) if exc.batch.lasting else UnreadableTakeOverError(text)) from exc
         return {id_: claim for id_, claim in newest.items() if claim is not None}
 
     async def close(self) -> None:

@@ -22,6 +22,13 @@ class TakeOverError(UsageError):
     """The partition cannot be taken over. The message has the repair."""
 
 
+class UnreadableTakeOverError(LogError):
+    """The partition cannot be taken over because of a record batch that another replica may have undamaged.
+
+    The message has the repair if none has.
+    """
+
+
 class UnreadableEntriesError(LogError):
     """Entries of a changelog from ``offset`` on cannot be read. ``last``: the last offset, if known.
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from triggerstream.core import advice, tasks
-from triggerstream.core.errors import DecodeError, LogError
+from triggerstream.core.errors import DecodeError
 from triggerstream.core.ids import AppId
 from triggerstream.core.tasks import Rules
 from triggerstream.engine.configuration_cache import ConfigurationCache
@@ -37,6 +37,7 @@ from triggerstream.engine.partitioned.ports import (
     StateStore,
     TakeOverError,
     UnreadableEntriesError,
+    UnreadableTakeOverError,
 )
 from triggerstream.engine.partitioned.versions import StoredHistory, read_history
 from triggerstream.wire.marks import (
@@ -288,7 +289,7 @@ async def rebuilt_after(unreadable: UnreadableEntriesError, newest: Awaitable[in
 def _unreadable(error: UnreadableEntriesError, address: str) -> Exception:
     """The error of a take-over that needs entries which cannot be read; ``error`` names the partition."""
     text = f"{error}; {advice.rebuild_unreadable(address, lasting=error.lasting)}"
-    return TakeOverError(text) if error.lasting else LogError(text)
+    return TakeOverError(text) if error.lasting else UnreadableTakeOverError(text)
 
 
 async def _mark(
