@@ -11,7 +11,8 @@ import pytest
 
 from tests.contract.places import KAFKA, PartitionedPlace, event, place_of
 from tests.engine.samples import command, decided, revoke
-from triggerstream.adapters.memory import ManualClock
+from triggerstream.adapters.kafka.ledger import KafkaLedger
+from triggerstream.adapters.memory import ManualClock, MemoryLedger
 from triggerstream.core.commands import Decision
 from triggerstream.core.errors import LogError
 from triggerstream.engine.checkpoint import DeadLetter
@@ -200,6 +201,19 @@ async def test_a_former_owner_commits_nothing_once_another_has_fenced(
     assert await current.committed() is None
     assert await place.decided() == []
     await current.close()
+
+
+async def test_an_archive_has_all_entries_of_a_range_with_their_last_values(ledger: Ledger) -> None:
+    assert isinstance(ledger, MemoryLedger | KafkaLedger)
+    await ledger.commit(commit(states={b"a": b"1", b"b": b"1"}))
+    await read(ledger)  # Kafka answers a commit before it writes the markers
+    middle = (await ledger.extent()).end
+    await ledger.commit(commit(states={b"a": b"2", b"c": None}))
+    await read(ledger)
+    end = (await ledger.extent()).end
+    assert await ledger.salvage(0, end) == [{b"a": b"2", b"b": b"1", b"c": None}]
+    assert await ledger.salvage(middle, end) == [{b"a": b"2", b"c": None}]
+    assert await ledger.salvage(0, middle) == [{b"a": b"1", b"b": b"1"}]
 
 
 async def test_the_newest_checkpoint_before_an_end_says_where_a_rebuild_began(ledger: Ledger) -> None:

@@ -15,6 +15,7 @@ PACKAGE = HERE.parents[1] / "triggerstream"
 NOT_SHARED = {
     "ClockWatch",  # of a database: one adapter, which tests/adapters/test_sqlite_clock.py uses
     "Administration",  # of an app in Kafka: one adapter, which tests/cli uses
+    "OnEnd",  # a callback of processes, which the supervisor's tests use
     "HandOverProcess",  # one adapter: the bridge, which tests/adapters/kafka uses
     "RetiredSource",  # a part of Reader and of States, whose suites have it
     "Waiting",  # commands of the engines, for the code that both of them share
@@ -24,6 +25,7 @@ NOT_SHARED = {
 SUITES = {
     "Appender": "test_appender.py",
     "Archive": "test_archive.py",
+    "ArchiveLedger": "test_ledger.py",
     "Clock": "test_clock.py",
     "Dispatcher": "test_dispatcher.py",
     "Fencing": "test_owners.py",
