@@ -331,7 +331,7 @@ def test_an_event_decodes_no_column_of_many_triggers(monkeypatch: pytest.MonkeyP
 
 
 MOST_TIMES = 1.9 if sys.version_info < (3, 12) else 1.95
-"""The limit is 2 in CPU time, which copies of bytes take, too: 351 and 649 lines. From Python 3.12 on, a
+"""The limit is 2 in CPU time, which copies of bytes take, too: 327 and 613 lines. From Python 3.12 on, a
 comprehension executes one line less, and an event of a session of few triggers has about 12 of them."""
 
 

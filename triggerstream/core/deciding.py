@@ -24,6 +24,7 @@ from triggerstream.core.newest import forget_too_old, too_old
 from triggerstream.core.places import is_place_free
 from triggerstream.core.slots import brought_again, captured_refs, is_satisfied, of_met_leaves
 from triggerstream.core.state import (
+    UNSTARTED,
     Instance,
     Sent,
     Status,
@@ -37,17 +38,15 @@ NO_ROOM = "the session's state would be too long ($bounds.stateBytes)"
 class Deciding(Draft):
     """A draft whose instances are judged, decided, cloned and delayed."""
 
-    __slots__ = ()
-
     # ---- judging and deciding -----------------------------------------------------------------
 
     def _judge(self, task: Task, instance: Instance) -> None:
         """Abandon, decide, or let wait (R4.8). ``instance`` is owned."""
-        if task.within_us is not None and instance.status is Status.UNSTARTED:
+        if task.within_us is not None and instance.status is UNSTARTED:
             self._forget_too_old(task, instance)
         if task.unless is not None and self._blocked(task, instance):
             self._resolve(task.name, instance, Status.ABANDONED)
-        elif instance.status is Status.UNSTARTED:
+        elif instance.status is UNSTARTED:
             captured = instance.captured
             if task.is_list:
                 # Mostly a leaf is still missing, and comparing lengths is faster than a subset test.
@@ -128,7 +127,7 @@ class Deciding(Draft):
             task.is_list
             and len(held) == len(task.leaf_names)
             # A file may have changed while it waited, so that the names are others.
-            and (instance.status is Status.UNSTARTED or held.keys() == task.leaf_names)
+            and (instance.status is UNSTARTED or held.keys() == task.leaf_names)
         )
         if instance.clone_of is None and not is_list:
             instance.captured = of_met_leaves(task.after, instance.captured)

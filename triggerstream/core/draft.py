@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heappush
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from triggerstream.core.blocks import instances_where
 from triggerstream.core.by_place import mark
 from triggerstream.core.commands import Decision
-from triggerstream.core.effects import (
-    NOTHING,
-    Effect,
-    Refused,
-    Why,
-)
+from triggerstream.core.effects import Refused, Why
 from triggerstream.core.events import (
     Order,
 )
@@ -61,81 +57,43 @@ _RECENT = 32
 """Events after which ``kept`` is copied: with a thousand events in it, a copy takes 3 µs."""
 
 
-class Draft:
+class Draft(Struct):
     """Copy-on-write draft of a session state. Parts not yet copied are shared and never modified.
 
-    ``follows`` is the trigger that follows from the event, ``barred`` the reason not to fire it, ``followed``
-    whether it fired. ``meter`` is set if the bounds in bytes are checked, ``beyond`` if a bound prevented an
-    effect. ``timers`` is a heap of the session's timers while they fire. ``freed`` has
-    the tasks of which an instance has given its place back.
+    ``offset`` is that of the event, or of the configuration that is being met. ``config`` is the
+    configuration that the session has met last, ``before`` the state as it was. ``follows`` is the trigger
+    that follows from the event, ``barred`` the reason not to fire it, ``followed`` whether it fired.
+    ``meter`` is set if the bounds in bytes are checked, ``beyond`` if a bound prevented an effect.
+    ``timers`` is a heap of the session's timers while they fire. ``freed`` has the tasks of which an instance
+    has given its place back, ``owned`` those whose records are copies.
+
+    A ``Struct``, because one is made for each event: setting its fields in ``__init__`` takes three times as
+    long.
     """
 
-    __slots__ = (
-        "_before",
-        "_needed",
-        "_owned",
-        "barred",
-        "beyond",
-        "config",
-        "created",
-        "decisions",
-        "effect",
-        "followed",
-        "follows",
-        "freed",
-        "meter",
-        "offset",
-        "resolved",
-        "retired",
-        "rules",
-        "session",
-        "settled",
-        "state",
-        "taken",
-        "timers",
-        "trace",
-    )
-
-    def __init__(
-        self, rules: Rules, state: SessionState | None, session: SessionId, sizes: Sizes | None = None
-    ) -> None:
-        self.rules = rules
-        self.session = session
-        self.decisions: list[Decision] = []
-        self.settled: list[CommandId] = []
-        self.trace: str | None = None
-        self.offset = -1
-        self.created = self.resolved = self.taken = 0
-        self.retired: list[Retired] = []
-        self.followed = False
-        self.effect: Effect = NOTHING
-        self.follows: Follows | None = None
-        self.barred: BoundError | None = None
-        self.beyond: BoundEffects | None = None
-        self.meter = None if sizes is None else Meter(sizes)
-        self.timers: list[Timer] | None = None
-        self.freed: set[TaskName] | None = None
-        self._owned: set[TaskName] = set()
-        self._before = state
-        self._needed: dict[TriggerName, EarlierEvents] | None = None
-        """The earlier events that were needed when the latest configuration was met; None until asked for."""
-        if state is None:
-            self.state = SessionState(config=rules.current.offset)
-            self.config: Configuration = rules.current.config
-            return
-        new = replace(state)  # a copy; `copy.copy` looks for a way to copy first: 2 to 3 % of a step
-        new.seen = state.seen.copy()
-        new.tasks = state.tasks.copy()
-        self.state = new
-        current = rules.current
-        if state.config == current.offset:
-            self.config = current.config
-        elif state.seen or state.tasks:
-            self.config = rules.met(state.config).config
-        else:
-            # An unknown session has no configuration to meet.
-            new.config = current.offset
-            self.config = current.config
+    rules: Rules
+    session: SessionId
+    offset: int
+    state: SessionState
+    config: Configuration
+    before: SessionState | None
+    meter: Meter | None = None
+    decisions: list[Decision] = []
+    settled: list[CommandId] = []
+    trace: str | None = None
+    created: int = 0
+    resolved: int = 0
+    taken: int = 0
+    retired: list[Retired] = []
+    followed: bool = False
+    follows: Follows | None = None
+    barred: BoundError | None = None
+    beyond: BoundEffects | None = None
+    timers: list[Timer] | None = None
+    freed: set[TaskName] | None = None
+    owned: set[TaskName] = set()
+    needed: dict[TriggerName, EarlierEvents] | None = None
+    """The earlier events that were needed when the latest configuration was met; None until asked for."""
 
     # ---- effects that a bound prevented -------------------------------------------------------
 
@@ -173,21 +131,14 @@ class Draft:
         record = tasks.get(name)
         if record is None:
             record = TaskRecord()
-        elif name in self._owned:
+        elif name in self.owned:
             return record
         else:
             places = record.places
-            record = TaskRecord(
-                next=record.next,
-                open=record.open.copy(),
-                resolved=record.resolved.copy(),
-                removed=record.removed,
-                retired=record.retired,
-                undecided=record.undecided,
-                takers=record.takers,
-                places=None if places is None else TaskPlaces(places.taken, places.held.copy()),
-            )
-        self._owned.add(name)
+            record = replace(record, open=record.open.copy(), resolved=record.resolved.copy())
+            if places is not None:
+                record.places = TaskPlaces(places.taken, places.held.copy())
+        self.owned.add(name)
         tasks[name] = record
         return record
 
@@ -333,7 +284,7 @@ class Draft:
         state.due_us = None
         state.latest_captured = frozenset()
         state.remembered = {}
-        self._owned.clear()
+        self.owned.clear()
 
     # ---- events that instances captured ------------------------------------------------------
 
@@ -356,9 +307,9 @@ class Draft:
         latest = self.state.seen.get(trigger)
         if latest is not None and latest.offset == ref:
             return latest
-        if self._needed is None:
-            self._needed = self.state.needed_events(by_resolved=False)
-        return self._needed.get(trigger, {}).get(ref)
+        if self.needed is None:
+            self.needed = self.state.needed_events(by_resolved=False)
+        return self.needed.get(trigger, {}).get(ref)
 
     def _file_recent_events(self) -> None:
         """Move many recent events to ``kept``, and drop those that nothing needs if there are too many.

@@ -6,7 +6,7 @@ Reasons are codes, so that no program has to read a sentence. The sentence for p
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TypeAlias, final
 
 from msgspec import Struct
 
@@ -81,6 +81,7 @@ class Ignored(Struct, frozen=True):
     says: str
 
 
+@final
 class Nothing(Struct, frozen=True):
     """The event leaves no trace in the timeline."""
 

@@ -39,8 +39,6 @@ class _Savepoint(NamedTuple):
 class FiringTimers(Deciding):
     """A draft whose timers fire."""
 
-    __slots__ = ()
-
     @abstractmethod
     def _fire(self, name: TriggerName, arrival: Arrival) -> None:
         """Remember a trigger, and offer it to the tasks that use it."""
@@ -153,14 +151,14 @@ class FiringTimers(Deciding):
             return None
         saved = _Savepoint(
             state=state,
-            owned=self._owned,
+            owned=self.owned,
             decisions=len(self.decisions),
             counts=(self.created, self.resolved, self.taken),
             decided_bytes=0 if self.meter is None else self.meter.decided,
             beyond=None if self.beyond is None else self.beyond.copy(),
         )
         self.state = replace(state, seen=state.seen.copy(), tasks=state.tasks.copy())
-        self._owned = set()
+        self.owned = set()
         return saved
 
     def _accept(self, saved: _Savepoint, trigger: TriggerName, size: int) -> None:
@@ -170,11 +168,11 @@ class FiringTimers(Deciding):
         """
         meter = self.meter
         if meter is not None:
-            grown = changed_bytes(saved.state, self.state, self._owned, meter.sizes)
+            grown = changed_bytes(saved.state, self.state, self.owned, meter.sizes)
             grown += size + meter.sizes.text(trigger) + _ENTRY_BYTES
             limit = self.config.bounds.state_bytes
             self._check_size(0 if meter.fits(self.state, grown, limit) else limit + 1)
-        self._owned |= saved.owned
+        self.owned |= saved.owned
 
     def _size_of_data(self, meter: Meter, instance: Instance) -> int:
         """The bytes of the events that an instance holds: nearly those of its timeout's data.
@@ -196,7 +194,7 @@ class FiringTimers(Deciding):
     def _return_to(self, saved: _Savepoint) -> None:
         """Undo what was done since ``saved``."""
         self.state = saved.state
-        self._owned = saved.owned
+        self.owned = saved.owned
         del self.decisions[saved.decisions :]
         self.created, self.resolved, self.taken = saved.counts
         self.beyond = saved.beyond

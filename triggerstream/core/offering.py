@@ -14,15 +14,13 @@ from triggerstream.core.ids import LeafName, TaskName, instance_id
 from triggerstream.core.makers import is_derivable
 from triggerstream.core.meter import BoundError
 from triggerstream.core.slots import Match, captured_refs, is_full, match, refs, take
-from triggerstream.core.state import Arrival, Instance, Status, TaskRecord
+from triggerstream.core.state import UNSTARTED, Arrival, Instance, TaskRecord
 from triggerstream.core.takers import add_taker
 from triggerstream.core.tasks import Task, UnlessFrom, Use
 
 
 class Offering(Deciding):
     """A draft whose leaves are offered events."""
-
-    __slots__ = ()
 
     # ---- matching and taking ------------------------------------------------------------------
 
@@ -151,7 +149,7 @@ class Offering(Deciding):
 
     # ---- a new instance ----------------------------------------------------------------------
 
-    def _create(self, task: Task, record: TaskRecord, *, made_by: Ref) -> Instance:
+    def _create(self, task: Task, record: TaskRecord, made_by: Ref) -> Instance:
         """A new instance that holds what the leaves of its task remember (R4.7, R4.11)."""
         state = self.state
         full = self._full(1)
@@ -160,7 +158,7 @@ class Offering(Deciding):
         captured, noted = self._seeds(task)
         instance = Instance(
             number=record.next,
-            status=Status.UNSTARTED,
+            status=UNSTARTED,
             created_us=state.clock_us,
             changed_us=state.clock_us,
             captured=captured,

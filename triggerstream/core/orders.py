@@ -67,8 +67,6 @@ class ApplyingOrders(ApplyingOutcomes):
     one (R7.3).
     """
 
-    __slots__ = ()
-
     def _skip(self, skip: Skip) -> Effect:
         """Skip a failed instance (R7.3)."""
         found = self._addressed(skip)

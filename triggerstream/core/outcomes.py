@@ -90,8 +90,6 @@ def _of_other_command(outcome: Outcome) -> Refused:
 class ApplyingOutcomes(Deciding):
     """A draft whose instances are changed by outcomes: started, finished, retried, failed."""
 
-    __slots__ = ()
-
     def _outcome(self, outcome: Outcome) -> Effect:
         """Refuse an outcome, or change its instance (R6.1 to R6.4)."""
         self.settled += settled_by(outcome)

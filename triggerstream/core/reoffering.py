@@ -25,8 +25,6 @@ from triggerstream.core.tasks import Configuration, Task, UnlessFrom
 class Reoffering(Offering):
     """A draft whose leaves are offered events again under a changed file."""
 
-    __slots__ = ()
-
     def _forget_changed_leaves(self, before: Configuration) -> None:
         """Forget what leaves remembered that the configuration changed (R9.11)."""
         for name, known in self.state.remembered.items():

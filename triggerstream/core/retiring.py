@@ -13,12 +13,10 @@ from triggerstream.core.retired import KEPT_RESOLVED, Retired, is_retired_in, re
 class Retiring(Draft):
     """A draft whose older resolved instances leave the state."""
 
-    __slots__ = ()
-
     def _retire_resolved(self) -> None:
         """Let the resolved instances of a task but the newest leave the state (R10.11)."""
         state, meter = self.state, self.meter
-        for name in sorted(self._owned):
+        for name in sorted(self.owned):
             record = state.tasks.get(name)
             if record is None or len(record.resolved) <= KEPT_RESOLVED:
                 continue
@@ -33,7 +31,7 @@ class Retiring(Draft):
 
     def _dropped(self) -> tuple[tuple[TaskName, int], ...]:
         """The retired instances whose entries are to be deleted (R10.11)."""
-        before, now = self._before, self.state
+        before, now = self.before, self.state
         if before is None:
             return ()
         if before.instances_generation != now.instances_generation:
@@ -41,7 +39,7 @@ class Retiring(Draft):
         if not self.resolved:
             return ()
         dropped: list[tuple[TaskName, int]] = []
-        for name in sorted(self._owned):
+        for name in sorted(self.owned):
             known = before.tasks.get(name)
             if known is None or not known.retired:
                 continue

@@ -21,6 +21,7 @@ from triggerstream.core.ids import JsonObject, LeafName, TaskName, TriggerName
 from triggerstream.core.instances import (
     DECIDED,
     RESOLVED,
+    UNSTARTED,
     WAITING,
     Arrival,
     Count,
@@ -43,6 +44,7 @@ from triggerstream.core.timeline_lines import Timeline
 __all__ = [
     "DECIDED",
     "RESOLVED",
+    "UNSTARTED",
     "WAITING",
     "Arrival",
     "Count",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from triggerstream.core.conditions import Condition, Leaf, Slot, all_of
 from triggerstream.core.ids import AppId, ConfigHash, JsonObject, LeafName, TaskName, TriggerName
@@ -220,7 +220,8 @@ def plain_task(
     )
 
 
-class Use(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Use:
     """A task that uses a trigger, and the leaves of ``after`` and ``unless`` that wait for that trigger.
 
     ``is_list``: the trigger stands in lists of triggers, and the task has no key of time. ``is_every``: it is
@@ -242,7 +243,16 @@ class Use(NamedTuple):
 def _use(task: Task, after: tuple[Slot, ...], unless: tuple[Slot, ...]) -> Use:
     is_every = any(slot.name == task.every for slot in after)
     is_list = task.is_list and not task.uses_time
-    return Use(task, after, unless, is_list, bool(after), bool(unless), is_every, len(task.after.names))
+    return Use(
+        task=task,
+        after=after,
+        unless=unless,
+        is_list=is_list,
+        in_after=bool(after),
+        in_unless=bool(unless),
+        is_every=is_every,
+        needs=len(task.after.names),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from triggerstream.core.ids import DIGEST_BYTES, LeafName, TriggerName, event_di
 from triggerstream.core.meter import BoundError
 from triggerstream.core.number_ranges import count_of
 from triggerstream.core.offering import Offering
-from triggerstream.core.state import WAITING, Arrival, Instance, Status, TaskRecord
+from triggerstream.core.state import UNSTARTED, WAITING, Arrival, Instance, Status, TaskRecord
 from triggerstream.core.takers import FEW, leaf_of_first, takers_and_noters, takers_of
 from triggerstream.core.tasks import Task, UnlessFrom, Use
 
@@ -23,15 +23,14 @@ from triggerstream.core.tasks import Task, UnlessFrom, Use
 class FiringTriggers(Offering):
     """A draft in which triggers fire."""
 
-    __slots__ = ()
-
     def _trigger(self, event: Event, trigger: Trigger) -> Effect:
         """Ignore a duplicate (R4.1); fire any other trigger."""
         name = trigger.name
         identity = event.identity()
         if identity is not None and name in self.config.users:
             digests = self.state.digests.get(name)
-            digest = event_digest(*identity)
+            source, event_id = identity
+            digest = event_digest(source, event_id)
             if digests is not None:
                 at = find_digest(digests, digest)
                 if at >= 0:
@@ -103,28 +102,36 @@ class FiringTriggers(Offering):
         else:
             concerned = takers_of(record, leaf)
         for instance in concerned:
-            captures = instance.status is Status.UNSTARTED and leaf not in instance.captured and in_after
+            is_unstarted = instance.status is UNSTARTED
+            captures = in_after and is_unstarted and leaf not in instance.captured
             notes = in_unless and leaf not in instance.noted
             if not captures and not notes:
                 continue
-            instance = replace(instance)  # noqa: PLW2901 - the draft writes to copies only
-            record.open[instance.number] = instance
-            instance.changed_us = state.clock_us
+            # The draft writes to copies only.
             if captures:
-                instance.captured = with_holding(instance.captured, leaf, offset)
+                captured = with_holding(instance.captured, leaf, offset)
+                instance = replace(instance, changed_us=state.clock_us, captured=captured)  # noqa: PLW2901
                 taken = True
                 if instance.opened_us == 0:
                     instance.opened_us = state.clock_us
+            else:
+                instance = replace(instance, changed_us=state.clock_us)  # noqa: PLW2901
+            record.open[instance.number] = instance
             if notes:
                 instance.noted = {**instance.noted, leaf: offset}
-            if instance.status is Status.UNSTARTED:
+            if is_unstarted:
                 accepted = True
-            if instance.status in WAITING:
+                changed.append(instance)
+            elif instance.status in WAITING:
                 changed.append(instance)
         if taken:
             state.latest_captured = mark(state.latest_captured, trigger)
-        if record.next == 0 or (use.is_every and not accepted) or _begins_again(task, record):
-            changed.append(self._create(task, record, made_by=offset))
+        if (
+            record.next == 0
+            or (use.is_every and not accepted)
+            or (record.removed and _begins_again(task, record))
+        ):
+            changed.append(self._create(task, record, offset))
         self.taken += len(changed)
         for instance in changed:
             # Mostly a trigger is still missing.
@@ -144,7 +151,7 @@ class FiringTriggers(Offering):
         changed: list[Instance] = []
         visits_all = bool(unless) or len(record.open) <= FEW
         for instance in record.open.values() if visits_all else takers_of(record, leaf_of_first(after)):
-            unstarted = instance.status is Status.UNSTARTED
+            unstarted = instance.status is UNSTARTED
             takes = unstarted or (instance.status is Status.DELAYED and _is_debounced(task, instance))
             captured = self._capture(task, instance, after) if takes and after else None
             noted = self._note(task, instance, unless) if unless else None
@@ -167,12 +174,12 @@ class FiringTriggers(Offering):
             self.taken += sum(1 + len(one.lists) for one in (*after, *unless))
         makes = bool(after) or task.unless_from is UnlessFrom.SESSION
         again = not accepted and any(one.slot.name == task.every for one in after)
-        if again or (makes and (record.next == 0 or _begins_again(task, record))):
-            changed.append(self._create(task, record, made_by=arrival.offset))
+        if again or (makes and (record.next == 0 or (record.removed and _begins_again(task, record)))):
+            changed.append(self._create(task, record, arrival.offset))
             self.taken += sum(1 + len(one.lists) for one in after)
         for instance in changed:
             self._judge(task, instance)
-            if task.deadline_us is not None and instance.status is Status.UNSTARTED:
+            if task.deadline_us is not None and instance.status is UNSTARTED:
                 self._start_timer(task, instance)
 
 
@@ -182,12 +189,12 @@ def _is_debounced(task: Task, instance: Instance) -> bool:
 
 
 def _begins_again(task: Task, record: TaskRecord) -> bool:
-    """True if a configuration without the task cancelled its last instance, and it has returned (R4.6).
+    """True if a task has returned whose last instance was ``removed`` by a configuration without it (R4.6).
 
     A task without ``andEvery`` runs once, so that none of its instances may have been decided before. Earlier
     ones that are no longer kept count as decided.
     """
-    if not record.removed or record.open:
+    if record.open:
         return False
     if task.every is not None or record.next == 1:
         return True

@@ -151,6 +151,9 @@ class _Latest(LatestBlock):
         return None if at < 0 else names.count(b'","', 0, at + 2)
 
     def get(self, key: TriggerName) -> Arrival | None:
+        found = self._decoded.get(key)
+        if found is not None:
+            return found  # a decision looks at all of them
         if self.place(key) is None:
             return None  # mostly the trigger is new
         if len(self._decoded) == _FEW:
