@@ -37,7 +37,7 @@ def folds_of(
     monkeypatch.setattr(sized_session, "step", watched)
     session = SizedSession(story.rules, story.state, stored_bytes)
     timer = event(story.offset, Timer(), arrival_us=START_US + hours * 3_600_000_000)
-    session.fold(story.rules, timer, length=100, params_bytes=no_params)
+    session.fold(story.rules, timer, 100, no_params)
     assert session.state is not None
     return measured, session.state
 

@@ -10,7 +10,7 @@ Objects created per event are msgspec Structs: 0.3 µs each, where a frozen data
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, TypeAlias, get_args
+from typing import Annotated, TypeAlias, final, get_args
 
 from msgspec import Meta, Struct
 
@@ -234,6 +234,7 @@ class Timer(Struct, frozen=True, kw_only=True, tag="triggerstream.timer"):
     """Lets time pass when no other event arrives. It decides nothing by itself."""
 
 
+@final
 class ConfigApplied(Struct, frozen=True, kw_only=True, tag="triggerstream.config"):
     """A tasks file takes force from this position of the partition on. It belongs to no session.
 

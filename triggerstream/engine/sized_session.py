@@ -57,94 +57,77 @@ class SizedSession:
         self.room = self.resolved_room = 0
 
     def fold(
-        self, rules: Rules, event: Event, *, length: int, params_bytes: Callable[[Configuration], int]
+        self, rules: Rules, event: Event, length: int, params_bytes: Callable[[Configuration], int]
     ) -> tuple[Folded | Rejected | Unknown, Sequence[Decided]]:
         """Fold ``event``, of ``length`` bytes, and encode its decisions. The state must not include it yet.
 
         ``params_bytes`` returns the bytes of the longest ``withParams`` of a configuration.
         """
-        known = self.state
+        known, body = self.state, event.body
         # The kwargs of a retry are checked at once, not only when the retry is decided. So are timeouts: what
         # a thousand of them bring could have gigabytes.
-        at_once = type(event.body) is Retried and event.body.kwargs is not None
+        at_once = type(body) is Retried and body.kwargs is not None
         if known is not None and known.due_us is not None and not at_once:
             at_once = _may_expire(rules, known, event)
         folded = step(rules, known, event, sizes=_SIZES if at_once else None)
-        most = sys.maxsize if at_once else rules.current.config.bounds.decided_bytes
-        decided = _encoded(folded, most=most)
-        entries = _encoded_entries(
-            folded, most=sys.maxsize if at_once else rules.current.config.bounds.resolved_bytes
-        )
-        if isinstance(folded, Folded) and not (
-            entries is not None
-            and self._fits(rules, event, folded, decided, length=length, params_bytes=params_bytes)
-        ):
+        if not isinstance(folded, Folded):
+            return folded, ()
+        config = rules.current.config
+        bounds = config.bounds
+        decided: Sequence[Decided] = ()
+        brought: int | None = 0
+        entries: Mapping[tuple[TaskName, int], bytes] | None = _NO_ENTRIES
+        if folded.decisions:
+            decided = _encoded(folded, most=sys.maxsize if at_once else bounds.decided_bytes)
+            brought = _commands_bytes(decided, bounds)
+            if brought is not None:
+                brought += len(decided) * params_bytes(config)
+        if folded.retired:
+            entries = _encoded_entries(folded, most=sys.maxsize if at_once else bounds.resolved_bytes)
+        if entries is None or brought is None or not self._fits(config, event, folded, length, brought):
             if not at_once:
-                folded = step(rules, known, event, sizes=_SIZES)
-                decided = _encoded(folded)
-                entries = _encoded_entries(folded)
-            self._measure(folded if isinstance(folded, Folded) else None, rules.current.config.bounds)
-        if isinstance(folded, Folded):
-            self.state = folded.state
-            self.changed = True
-            if folded.dropped:
-                self.entries.update(dict.fromkeys(folded.dropped))
-            if entries:
-                self.entries.update(entries)
+                checked = step(rules, known, event, sizes=_SIZES)
+                if not isinstance(checked, Folded):
+                    self.close_rooms()
+                    return checked, ()
+                folded, decided, entries = checked, _encoded(checked), _encoded_entries(checked)
+            self._measure(folded, bounds)
+        self.state = folded.state
+        self.changed = True
+        if folded.dropped:
+            self.entries.update(dict.fromkeys(folded.dropped))
+        if entries:
+            self.entries.update(entries)
         return folded, decided
 
-    def _measure(self, folded: Folded | None, bounds: Bounds) -> bool:
-        """Measure the room left after ``folded``; without ``folded``, measure at the next event.
-
-        True if the state is within the bounds.
-        """
-        if folded is None:
-            self.close_rooms()
-            return True
+    def _measure(self, folded: Folded, bounds: Bounds) -> bool:
+        """Measure the room left after ``folded``; True if the state is within the bounds."""
         self.room = bounds.state_bytes - _SIZES.state(folded.state)
         resolved, once_alone = resolved_sizes(folded.state, _SIZES)
         self.resolved_room = bounds.resolved_bytes - once_alone
         return self.room >= 0 and resolved <= bounds.resolved_bytes
 
-    def _fits(
-        self,
-        rules: Rules,
-        event: Event,
-        folded: Folded,
-        decided: Sequence[Decided],
-        *,
-        length: int,
-        params_bytes: Callable[[Configuration], int],
-    ) -> bool:
-        """True if a result of the fold without byte checks is within the bounds in bytes."""
-        config = rules.current.config
-        bounds = config.bounds
+    def _fits(self, config: Configuration, event: Event, folded: Folded, length: int, brought: int) -> bool:
+        """True if the state after a fold without byte checks is within the bounds in bytes.
+
+        ``length`` is that of the event, ``brought`` that of its decisions and of the params in them.
+        """
+        known, state, bounds = self.state, folded.state, config.bounds
+        if known is not None and state.timeouts != known.timeouts:
+            return self._measure(folded, bounds)  # a timeout brings more than the event
         own = length * _GROWTH + _RECORD_OVERHEAD
         held = bounds.state_bytes - self.room
-        commands_bytes = 0
-        if decided:
-            for item in decided:
-                size = len(item.value)
-                if size > bounds.command_bytes:
-                    return False
-                commands_bytes += size
-            if len(decided) > 1 and commands_bytes > bounds.decided_bytes:
-                return False
-        if self.state is not None and folded.state.timeouts != self.state.timeouts:
-            return self._measure(folded, bounds)  # a timeout brings more than the event
         if config.uses_language:
             # One event may change every leaf, so the parts that it changed are measured.
-            changed = changed_bytes(self.state, folded.state, folded.touched, _SIZES)
+            changed = changed_bytes(known, state, folded.touched, _SIZES)
             growth = own * 2 + TEXT_BYTES + changed
         else:
             # Estimate: the event's content is stored as the session's latest event, in its outcome, and in
             # each instance that captured it; a new instance stores at most the former state; a decision
             # parts of its command, and its params.
-            growth = own * (2 + folded.taken) + folded.created * held
-            if decided:
-                growth += commands_bytes + len(decided) * params_bytes(config)
-        if type(event.body) is Close and self.state is not None:
-            growth += _MOVED * len(self.state.seen)
+            growth = own * (2 + folded.taken) + folded.created * held + brought
+        if type(event.body) is Close and known is not None:
+            growth += _MOVED * len(known.seen)
         self.room -= growth
         if folded.resolved:
             # A resolved instance was open before, or was created by the event.
@@ -170,11 +153,9 @@ def _may_expire(rules: Rules, known: SessionState, event: Event) -> bool:
 
 
 def _encoded_entries(
-    folded: Folded | Rejected | Unknown, *, most: int = sys.maxsize
+    folded: Folded, *, most: int = sys.maxsize
 ) -> Mapping[tuple[TaskName, int], bytes] | None:
     """The entries of the instances that leave the state; None if they have more than ``most`` bytes."""
-    if not isinstance(folded, Folded) or not folded.retired:
-        return _NO_ENTRIES
     entries: dict[tuple[TaskName, int], bytes] = {}
     for one in folded.retired:
         value = retired.encode(one)
@@ -188,17 +169,27 @@ def _encoded_entries(
 _NO_ENTRIES: Mapping[tuple[TaskName, int], bytes] = {}
 
 
-def _encoded(folded: Folded | Rejected | Unknown, *, most: int = sys.maxsize) -> Sequence[Decided]:
+def _commands_bytes(decided: Sequence[Decided], bounds: Bounds) -> int | None:
+    """The bytes of all commands; None if they, or those of one, are beyond a bound."""
+    total = 0
+    for item in decided:
+        size = len(item.value)
+        if size > bounds.command_bytes:
+            return None
+        total += size
+    return None if len(decided) > 1 and total > bounds.decided_bytes else total
+
+
+def _encoded(folded: Folded, *, most: int = sys.maxsize) -> Sequence[Decided]:
     """The decisions as bytes; not all of them if several have more than ``most`` bytes.
 
     After a silence, time can decide a thousand commands of 1 MiB, of which only a part is within the bounds.
     """
-    if not isinstance(folded, Folded) or not folded.decisions:
-        return ()
     decided: list[Decided] = []
     for decision in folded.decisions:
-        decided.append(Decided(decision=decision, value=commands.encode(decision)))
-        most -= len(decided[-1].value)
+        value = commands.encode(decision)
+        decided.append(Decided(decision=decision, value=value))
+        most -= len(value)
         if most < 0 and len(decided) > 1:
             break
     return decided

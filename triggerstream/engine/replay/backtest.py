@@ -218,7 +218,7 @@ class _FileFold:
 
     def _fold(self, event: Event, length: int) -> Sequence[Decided]:
         file = self._file
-        folded, decided = self._session.fold(file.rules, event, length=length, params_bytes=file.params_bytes)
+        folded, decided = self._session.fold(file.rules, event, length, file.params_bytes)
         if type(folded) is Rejected:
             self.rejected += 1
         return decided
