@@ -24,10 +24,10 @@ MOST_CAUSES: Final = 100
 """Events that a command names: a thousand of them would be 60 kB."""
 
 
-class Cause(Struct, frozen=True, kw_only=True):
+class Cause(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An event that a command includes: its trigger, position in the partition, and id if it had one.
 
-    An event that a timer fired has no position.
+    An event that a timer fired has no position. It is encoded as it is.
     """
 
     trigger: TriggerName
