@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from random import Random
 
@@ -35,7 +35,8 @@ from triggerstream.core.commands import Command
 from triggerstream.core.events import Event, Touch
 from triggerstream.core.ids import JsonObject, SessionId
 from triggerstream.core.projections import statuses
-from triggerstream.core.state import WAITING, Status
+from triggerstream.core.retired import KEPT_RESOLVED
+from triggerstream.core.state import WAITING, Instance, Status
 from triggerstream.core.tasks import AppliedConfiguration, Configuration
 from triggerstream.wire.state import EncodedSizes
 
@@ -67,6 +68,14 @@ def counted(file: ProposedFile, world: World) -> Counter[tuple[str, str, Consequ
     )
 
 
+def all_instances(world: World) -> Iterator[tuple[SessionId, dict[str, Instance]]]:
+    """The instances of each session, retired ones included: a file may cancel more than a state keeps."""
+    for session in world.states:
+        state = world.whole(session)
+        assert state is not None
+        yield session, statuses(state)
+
+
 @pytest.mark.laws
 @given(
     st.one_of(histories(kinds=CHANGING), histories(kinds=EVERYTHING)), configurations(), st.sampled_from(LATE)
@@ -87,11 +96,11 @@ def test_the_counts_are_what_happens_when_the_file_is_applied(
     touch_all(world, offset, at_us)
     waiting = {
         (session, name): instance.status
-        for session, state in world.states.items()
-        for name, instance in statuses(state).items()
+        for session, instances in all_instances(world)
+        for name, instance in instances.items()
         if instance.status in WAITING
     }
-    known = {session: set(statuses(state)) for session, state in world.states.items()}
+    known = {session: set(instances) for session, instances in all_instances(world)}
     decided = len(world.decisions)
     world.take(AppliedConfiguration(config=config, offset=offset + 1, arrival_us=at_us))
     touch_all(world, offset + 2, at_us)
@@ -101,8 +110,8 @@ def test_the_counts_are_what_happens_when_the_file_is_applied(
         happened[decision.session, decision.task, Consequence.DECIDED] += 1
         if waiting.get((decision.session, decision.instance)) is Status.DELAYED:
             happened[decision.session, decision.task, Consequence.DUE] += 1
-    for session, state in world.states.items():
-        for name, instance in statuses(state).items():
+    for session, instances in all_instances(world):
+        for name, instance in instances.items():
             of = name.rpartition("#")[0]
             if (session, name) in waiting:
                 if instance.status is Status.CANCELLED:
@@ -168,6 +177,17 @@ def test_a_file_that_gives_places_touches_and_decides_held_ones_only() -> None:
     assert at_once({"paused": True}) == [(1, "touched"), (2, "touched")]
     before, after = (read({"t": {**limited, **keys}}) for keys in ({}, {"maxConcurrency": 2}))
     assert may_have_consequences(before, after)
+
+
+def test_a_file_without_a_task_cancels_more_instances_than_a_state_keeps() -> None:
+    count = 2 * KEPT_RESOLVED
+    story = Story({"t": {"after": ["b"], "andEvery": "a", "run": "m.t"}})
+    for _ in range(count):
+        story.fire("a")
+    file = ProposedFile(rules=story.rules, config=read({}), offset=story.offset, at_us=START_US)
+    assert story.state is not None
+    found = Counter(one for _, _, one in consequences(file, story.session, story.state, SIZES))
+    assert found[Consequence.CANCELLED] == count
 
 
 def assert_counts_agree(
