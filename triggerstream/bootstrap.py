@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from triggerstream.engine.configuration_cache import ConfigurationCache
     from triggerstream.engine.embedded.engine import EmbeddedEngine
     from triggerstream.engine.handover_process import HandOverProcess
-    from triggerstream.engine.health.ends import OnEnd
+    from triggerstream.engine.health.end_report import OnEnd
     from triggerstream.engine.health.liveness import PublishedHealth
     from triggerstream.engine.operations.administration import Administration, TopicFinding
     from triggerstream.engine.operations.executor_workers import HeardWorker

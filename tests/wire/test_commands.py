@@ -48,8 +48,8 @@ def test_a_decision_comes_back_from_bytes(decision: Decision) -> None:
 
 @pytest.mark.laws
 @given(decisions())
-def test_the_bytes_are_those_of_the_fields(decision: Decision) -> None:
-    """Two libraries encode a command; the bytes are those of one."""
+def test_an_encoded_decision_has_the_bytes_of_its_fields(decision: Decision) -> None:
+    """Of a command, msgspec encodes the causes, and orjson the rest."""
     assert commands.encode(decision) == dumps(commands.fields_of(decision))
 
 

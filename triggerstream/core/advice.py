@@ -76,11 +76,11 @@ def rebuild_unreadable(at: str, *, lasting: bool) -> str:
 
 
 def end_transaction(bootstrap: str) -> str:
-    """Advice for a transaction of a former owner whose end a batch that cannot be read would show."""
+    """Advice if an unreadable batch hides how the last transaction of a former owner ended."""
     return _if_lost(
         f"`kafka-transactions.sh --bootstrap-server {quote(bootstrap)} find-hanging --broker-id ID` names "
-        "the transaction that is still open, and abort ends it; its events are folded again, and their "
-        "commands may go out again, under their ids"
+        "the transaction that is still open, and the `abort` of that program ends it; its events are folded "
+        "again, and their commands may go out again, under their ids"
     )
 
 

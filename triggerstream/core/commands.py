@@ -27,7 +27,8 @@ MOST_CAUSES: Final = 100
 class Cause(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An event that a command includes: its trigger, position in the partition, and id if it had one.
 
-    An event that a timer fired has no position. It is encoded as it is.
+    An event that a timer fired has no position. The field names are those of the JSON, and their
+    order is its order.
     """
 
     trigger: TriggerName

@@ -209,10 +209,11 @@ class SessionState(Struct, kw_only=True):
         state.collect_at = 0
         return state
 
-    def collected_after(self, changed: Mapping[TaskName, TaskRecord]) -> tuple[SessionState, Holders]:
-        """As :meth:`collected`, and what holds its events, if few instances were changed.
+    def collected_after(self, unpacked: Mapping[TaskName, TaskRecord]) -> tuple[SessionState, Holders]:
+        """The same state as :meth:`collected` returns, and the holders of its earlier events.
 
-        The state is packed. ``changed`` has its tasks before they were packed.
+        It takes less time if few of many instances were changed. The tasks of this state are packed;
+        ``unpacked`` are the same before that.
         """
         holders = Holders(self.tasks, self.remembered, self.seen)
         marked, by_place = holders.captured_latest(), holders.by_place
@@ -229,7 +230,7 @@ class SessionState(Struct, kw_only=True):
             kept, added = self.kept.get(name, {}), recent.get(name, {})
             needed: EarlierEvents | None = None
             if isinstance(kept, KeptEvents):
-                needed = kept.needed(name, added, holders, changed)
+                needed = kept.needed(name, added, holders, unpacked)
             elif len(kept) + len(added) <= FEW:
                 needed = {ref: one for ref, one in (kept | added).items() if holders.holds(name, ref)}
             if needed is None:

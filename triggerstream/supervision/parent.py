@@ -102,9 +102,10 @@ class _Supervisor:
         self._started_at = 0.0
         self._failures = 0
         """Consecutive ends of children that had not run for long."""
-        self._unreadable = 0
-        """The last ones of them that were because of a record batch that cannot be read."""
-        self._is_unreadable = False
+        self._unreadable_ends = 0
+        """Those of them, without another end in between, that were caused by an unreadable record batch."""
+        self._ending_unreadable = False
+        """True if the child reports that it ends because of an unreadable record batch."""
         self._ends: deque[float] = deque(maxlen=policy.most)
         """Times of the last ends of children; ends without Kafka are removed."""
         self._reason = "starting"
@@ -226,7 +227,7 @@ class _Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, self._receive)
         self._started_at = time.monotonic()
         self._start_at = None
-        self._ending, self._is_unreadable = "", False
+        self._ending, self._ending_unreadable = "", False
         # A test's failpoint is for one process: otherwise the next child would die there as well.
         self._environment.pop(variables.FAILPOINT, None)
 
@@ -246,7 +247,7 @@ class _Supervisor:
                 case {"serving": str(name)}:
                     self._answers.leave(name)
                 case {"ending": str(reason), "unreadable": bool(unreadable)}:
-                    self._ending, self._is_unreadable = reason, unreadable
+                    self._ending, self._ending_unreadable = reason, unreadable
                 case _:
                     pass
         if not is_open:
@@ -269,7 +270,8 @@ class _Supervisor:
             self._answers.serve(name, held)
         now = time.monotonic()
         self._failures = 1 if now - self._started_at >= self._policy.calm_s else self._failures + 1
-        self._unreadable = self._unreadable + 1 if self._is_unreadable and self._failures > 1 else 0
+        is_repeated = self._ending_unreadable and self._failures > 1
+        self._unreadable_ends = self._unreadable_ends + 1 if is_repeated else 0
         self._status = code
         self._away = False
         self._ends.append(now)
@@ -283,9 +285,9 @@ class _Supervisor:
             pause_s = min(
                 self._policy.first_pause_s * 2.0 ** min(self._failures - 2, 16), self._policy.longest_pause_s
             )
-            if self._unreadable:
+            if self._unreadable_ends:
                 longest_s, first_s = self._policy.unreadable_pause_s, self._policy.longest_pause_s
-                pause_s = min(first_s * 2.0 ** min(self._unreadable, 16), longest_s)
+                pause_s = min(first_s * 2.0 ** min(self._unreadable_ends, 16), longest_s)
                 again = f"starting it again in {pause_s:g} s, as a record batch cannot be read"
                 self._write_line(f"the {self._name} ended with status {code}: {again}")
             self._start_at = now + pause_s

@@ -43,7 +43,7 @@ _encoder = msgspec.json.Encoder()
 def fields_of(decision: Decision) -> JsonObject:
     """``decision`` as a JSON object. Optional fields without a value are left out."""
     if isinstance(decision, Command):
-        return _fields_of(decision, causes=msgspec.to_builtins(decision.causes))
+        return _command_fields(decision, causes=msgspec.to_builtins(decision.causes))
     return {
         "kind": "revoke",
         "id": decision.id,
@@ -53,7 +53,8 @@ def fields_of(decision: Decision) -> JsonObject:
     }
 
 
-def _fields_of(command: Command, *, causes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON, or a part of a text
+def _command_fields(command: Command, *, causes: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON, or a fragment
+    """The fields of ``command``; ``causes`` as JSON values, or encoded already."""
     fields = {
         "kind": "run",
         "id": command.id,
@@ -90,9 +91,9 @@ def encode(decision: Decision) -> bytes:
         DecodeError: a value in it is not JSON.
     """
     if isinstance(decision, Command):
-        # Of texts and integers, msgspec makes the same bytes as orjson, and it needs no dict for each cause.
+        # msgspec writes texts and integers as orjson does, and needs no dict for each cause.
         causes = orjson.Fragment(_encoder.encode(decision.causes))
-        return dumps(_fields_of(decision, causes=causes))
+        return dumps(_command_fields(decision, causes=causes))
     return dumps(fields_of(decision))
 
 

@@ -113,8 +113,8 @@ def pack(state: SessionState) -> SessionState:
     Raises:
         DecodeError: a value in it is not JSON.
     """
-    changed = state.tasks
-    for record in changed.values():
+    unpacked = state.tasks
+    for record in unpacked.values():
         if not isinstance(record.open, dict) or len(record.open) > blocks.MOST_INLINE:
             state = copy(state)
             state.tasks = {name: _packed_record(one) for name, one in state.tasks.items()}
@@ -123,8 +123,8 @@ def pack(state: SessionState) -> SessionState:
     if not isinstance(state.seen, dict) or len(state.seen) > blocks.MOST_INLINE:
         state = latest_events.pack_latest(state, positions)
     if state.kept or state.recent:
-        if max(map(_open_count, changed.values()), default=0) > _MANY:
-            state, holders = state.collected_after(changed)
+        if max(map(_open_count, unpacked.values()), default=0) > _MANY:
+            state, holders = state.collected_after(unpacked)
         else:
             state = state.collected()
             holders = Holders(state.tasks, state.remembered, state.seen)

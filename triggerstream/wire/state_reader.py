@@ -12,7 +12,7 @@ from triggerstream.core.blocks import OpenInstances, latest_ref
 from triggerstream.core.by_place import CapturedByPlace, DigestsByPlace, MarkedTriggers
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Ref
-from triggerstream.core.holders import Holders
+from triggerstream.core.holders import Holders, inline_of
 from triggerstream.core.ids import DIGEST_BYTES, TaskName, TriggerName
 from triggerstream.core.lazy import Block, Piece
 from triggerstream.core.number_ranges import are_valid, is_among
@@ -177,8 +177,7 @@ class StateReader:
         """Check an instance in the head, and keep what it captured of earlier events."""
         number = instance.number
         # Whether it is in a line, too, is checked with the lines.
-        inline = record.open if isinstance(record.open, dict) else record.open.changed
-        if number >= record.next or number in inline or number in record.resolved:
+        if number >= record.next or number in inline_of(record) or number in record.resolved:
             raise _error(name, instance, "is not below `next`, or stands twice")
         if (instance.status in RESOLVED) is not resolved:
             where = "resolved" if resolved else "open"
@@ -223,9 +222,8 @@ class StateReader:
 
 def _twice(record: TaskRecord) -> Iterator[int]:
     """The instances in a state whose numbers are among the retired."""
-    inline = record.open if isinstance(record.open, dict) else record.open.changed
     last = record.retired[-1][1]
-    for number in (*inline, *record.resolved):
+    for number in (*inline_of(record), *record.resolved):
         if number <= last and is_among(number, record.retired):
             yield number
 

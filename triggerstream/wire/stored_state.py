@@ -139,10 +139,10 @@ class Lines:
         return lines
 
     def take_piece(self, length: int, place: str) -> Piece:
-        """The same without a copy.
+        """As :meth:`take`, without a copy of the lines.
 
         Raises:
-            DecodeError: so many are not there.
+            DecodeError: so many bytes of lines are not there.
         """
         begin = self._at
         self._at = end = begin + length

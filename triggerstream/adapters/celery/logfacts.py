@@ -1,10 +1,9 @@
-"""Lines of triggerstream in the log of a Celery worker: with their facts, in Celery's format."""
+"""Adds the facts of triggerstream's log records to their lines in the log of a Celery worker."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from typing import Any
 
 from celery.utils.log import ColorFormatter
 
@@ -12,25 +11,26 @@ from triggerstream.engine.logfacts import facts_of
 
 
 class FactsFormatter(logging.Formatter):
-    """Formats as ``formatter`` does; a record of triggerstream ends with its facts."""
+    """Formats as ``formatter`` does, with the facts of a record of triggerstream after its message."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         super().__init__()
         self._formatter = formatter
 
     def format(self, record: logging.LogRecord) -> str:
-        """The lines of ``record``, which is not changed: other handlers may show its fields themselves."""
+        """The lines of ``record``."""
         if facts := facts_of(record):
+            # The record itself is not changed: other handlers may show its fields themselves.
             record = copy.copy(record)
             record.msg, record.args = record.getMessage() + facts, None
         return self._formatter.format(record)
 
 
-def show_facts(logger: Any = None, **_: object) -> None:  # noqa: ANN401 - Celery's signal sends a logger
-    """Show facts where Celery has set its own format up; an application's format is left as it is.
+def show_facts(*, logger: logging.Logger, **_: object) -> None:
+    """Have those handlers of ``logger`` show facts that Celery made; receiver of ``after_setup_logger``.
 
-    A receiver of Celery's signal ``after_setup_logger``.
+    A handler with a formatter of the application is left as it is.
     """
-    for handler in logging.getLogger(None if logger is None else logger.name).handlers:
+    for handler in logger.handlers:
         if isinstance(handler.formatter, ColorFormatter):
             handler.setFormatter(FactsFormatter(handler.formatter))

@@ -39,7 +39,7 @@ from triggerstream.core.printable import ranges
 from triggerstream.engine.background import Background
 from triggerstream.engine.broker_wait import BrokerWait
 from triggerstream.engine.garbage import collect_less_often
-from triggerstream.engine.health.ends import OnEnd, no_report
+from triggerstream.engine.health.end_report import OnEnd, no_report
 from triggerstream.engine.health.liveness import (
     BrokerTimeout,
     HealthSnapshot,

@@ -46,8 +46,8 @@ HEADERS = 10_000
 """Maximum number of headers of a longer record: a header of two bytes takes 64 as an object."""
 
 
-REFUSED = "the broker cannot read it"
-"""The reason of an answer with ``CORRUPT_MESSAGE`` in place of batches."""
+BROKER_CANNOT_READ = "the broker cannot read it"
+"""Reason for which a batch is unreadable if the broker answers ``CORRUPT_MESSAGE`` in place of batches."""
 
 
 class UnfitBatch(bytes):
@@ -126,15 +126,15 @@ class RecordBatches:
         return int(_LENGTH.unpack_from(self._data, self._at + _LENGTH_AT)[0])
 
 
-class RefusedBatch(RecordBatches):
-    """In place of the batches of an answer in which the broker says that it cannot read them itself."""
+class NoReadableBatch(RecordBatches):
+    """Stands for the batches of an answer in which the broker says that it cannot read them."""
 
     def __init__(self) -> None:
         super().__init__(b"\0")
 
     def next_batch(self) -> Any:  # noqa: ANN401 - never returns
         """Raise CorruptRecordException."""
-        raise CorruptRecordException(REFUSED)
+        raise CorruptRecordException(BROKER_CANNOT_READ)
 
 
 class WholeBatch:

@@ -30,7 +30,13 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.protocol.fetch import FetchRequest_v4
 
-from triggerstream.adapters.kafka.batches import REFUSED, RecordBatches, RefusedBatch, UnfitBatch, WholeBatch
+from triggerstream.adapters.kafka.batches import (
+    BROKER_CANNOT_READ,
+    NoReadableBatch,
+    RecordBatches,
+    UnfitBatch,
+    WholeBatch,
+)
 from triggerstream.core.errors import LogError
 from triggerstream.wire.records import Record, offsets
 
@@ -97,14 +103,14 @@ class Unreadable:
         return f"{self.place}: {self.fault}"
 
 
-def refused_batch(place: TopicPartition, offset: int, *, tries: int) -> Unreadable:
+def unreadable_by_broker(place: TopicPartition, offset: int, *, tries: int) -> Unreadable:
     """The batch at ``offset``, which the broker could not read ``tries`` times."""
     return Unreadable(
         topic=place.topic,
         partition=place.partition,
         offset=offset,
         last=None,
-        reason=f"CorruptRecordException: {REFUSED}",
+        reason=f"CorruptRecordException: {BROKER_CANNOT_READ}",
         tries=tries,
     )
 
@@ -406,10 +412,10 @@ def _reason(exc: Exception, tp: TopicPartition) -> str:
 
 
 class BatchFetcher(_Fetcher):  # type: ignore[misc] # aiokafka is not typed
-    """A fetcher for which a batch that the broker cannot read is one that cannot be read.
+    """Fetcher that reports a batch that the broker itself cannot read as an unreadable one.
 
-    A broker answers with an error if the length in a batch's header is damaged. aiokafka logs it, and asks
-    again without an end.
+    The broker answers with an error, for example if the length in a batch's header is damaged. aiokafka's
+    own fetcher logs the error and asks again without an end.
     """
 
     def __init__(self, client: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401 - aiokafka's
@@ -419,18 +425,18 @@ class BatchFetcher(_Fetcher):  # type: ignore[misc] # aiokafka is not typed
         try:
             woken = bool(await super()._proc_fetch_request(assignment, node_id, request))
         finally:
-            refused: list[TopicPartition] = self._client.refused.pop(id(request), [])
-        if not refused or not assignment.active:
+            unreadable: list[TopicPartition] = self._client.unreadable.pop(id(request), [])
+        if not unreadable or not assignment.active:
             return woken
         for topic, partitions in request.topics:
             for number, offset, *_ in partitions:
                 place = TopicPartition(topic, number)
                 state = assignment.state_value(place)
-                if place not in refused or not state.has_valid_position or state.position != offset:
+                if place not in unreadable or not state.has_valid_position or state.position != offset:
                     continue
                 records = partition_records(
                     place,
-                    RefusedBatch(),
+                    NoReadableBatch(),
                     [],
                     offset,
                     self._key_deserializer,
@@ -446,11 +452,11 @@ class BatchFetcher(_Fetcher):  # type: ignore[misc] # aiokafka is not typed
 
 
 class _FetchClient:
-    """A fetcher's client. ``refused``: by request, the partitions whose batch the broker cannot read."""
+    """Client of a fetcher. ``unreadable``: the partitions whose batch the broker cannot read, by request."""
 
     def __init__(self, client: Any) -> None:  # noqa: ANN401 - aiokafka is not typed
         self._client = client
-        self.refused: dict[int, list[TopicPartition]] = {}
+        self.unreadable: dict[int, list[TopicPartition]] = {}
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - as the client's
         return getattr(self._client, name)
@@ -458,12 +464,12 @@ class _FetchClient:
     async def send(self, node: Any, request: Any) -> Any:  # noqa: ANN401 - aiokafka's
         answer = await self._client.send(node, request)
         if request.API_KEY == FetchRequest_v4.API_KEY:
-            refused = [
+            unreadable = [
                 TopicPartition(topic, partition)
                 for topic, partitions in answer.topics
                 for partition, code, *_ in partitions
                 if code == CorruptRecordException.errno
             ]
-            if refused:
-                self.refused[id(request)] = refused
+            if unreadable:
+                self.unreadable[id(request)] = unreadable
         return answer

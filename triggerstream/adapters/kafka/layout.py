@@ -19,7 +19,7 @@ from triggerstream.adapters.kafka.cluster import Cluster, Topic, describe
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.fetches import TRIES, Unreadable, UnreadableError, refuse_unfit
 from triggerstream.adapters.kafka.records import POLL_MS, read_range, readable_extents
-from triggerstream.adapters.kafka.salvage import offset_after, offset_before
+from triggerstream.adapters.kafka.salvage import damaged_header_before, offset_after
 from triggerstream.adapters.kafka.topics import TIMEOUT_S, Topics, address_of, no_topic
 from triggerstream.core import advice
 from triggerstream.core.errors import DecodeError, UsageError
@@ -194,19 +194,19 @@ class UnreadableMarkError(DecodeError):
 
 
 async def newest_mark(
-    reader: AIOKafkaConsumer, place: TopicPartition, *, end: int | None = None, once: Container[int] = ()
+    reader: AIOKafkaConsumer, place: TopicPartition, *, end: int | None = None, given_up: Container[int] = ()
 ) -> CheckpointMark | DecodeError | None:
     """The newest committed mark in a partition of a changelog, or the reason why it cannot be read.
 
     It is searched backwards from ``end``; None: from the first open transaction, or the end. A batch that
     cannot be read may have a newer mark than those before it, so none of them is returned, but an
-    :class:`UnreadableMarkError`. ``once``: offsets of batches that have had all their attempts already.
+    :class:`UnreadableMarkError`. ``given_up``: offsets of batches that have had all their attempts before.
     """
     first, readable = (await readable_extents(reader, [place]))[place]
     end, window = readable if end is None else end, _WINDOW
     while end > first:
         begin = max(first, end - window)
-        newest = await _last_mark(reader, place, begin, end, first=first, once=once)
+        newest = await _last_mark(reader, place, begin, end, first=first, given_up=given_up)
         if newest is not None:
             try:
                 return newest if isinstance(newest, DecodeError) else decode_checkpoint(newest)
@@ -217,14 +217,14 @@ async def newest_mark(
 
 
 async def newest_rebuild(
-    reader: AIOKafkaConsumer, place: TopicPartition, *, end: int | None = None, once: Container[int] = ()
+    reader: AIOKafkaConsumer, place: TopicPartition, *, end: int | None = None, given_up: Container[int] = ()
 ) -> int:
     """The position at which the newest rebuild of a changelog began; arguments as for :func:`newest_mark`.
 
     Raises:
         UnreadableEntriesError: as :meth:`triggerstream.engine.partitioned.ports.Ledger.rebuilt`.
     """
-    mark = await newest_mark(reader, place, end=end, once=once)
+    mark = await newest_mark(reader, place, end=end, given_up=given_up)
     if isinstance(mark, UnreadableMarkError):
         raise unreadable_entries(mark.batch)
     return mark.rebuilt if isinstance(mark, CheckpointMark) else -1
@@ -248,31 +248,32 @@ async def _last_mark(
     end: int,
     *,
     first: int,
-    once: Container[int],
+    given_up: Container[int],
 ) -> bytes | DecodeError | None:
     """The last mark from ``begin`` to before ``end``, or the batch after it that cannot be read.
 
     Only that batch has all its attempts: others before it do not matter, and each would take four seconds.
     """
     while True:
-        newest = await _newest(reader, place, begin, end, tries=1)
+        newest = await _read_last_mark(reader, place, begin, end, tries=1)
         if not isinstance(newest, UnreadableMarkError) or newest.batch.lasting:
             return newest
         if newest.batch.last is None and newest.batch.offset == begin:
             # The broker finds no batch here because of a damaged header before it: name that one.
-            at = await offset_before(reader, place, newest.batch, first)
+            at = await damaged_header_before(reader, place, newest.batch, first)
             newest = UnreadableMarkError(replace(newest.batch, offset=at))
-        if newest.batch.offset in once:
+        if newest.batch.offset in given_up:
             return UnreadableMarkError(replace(newest.batch, tries=TRIES))
-        last = await _newest(reader, place, newest.batch.offset, end, tries=TRIES)
+        last = await _read_last_mark(reader, place, newest.batch.offset, end, tries=TRIES)
         if last is not None:
             return last
         end = newest.batch.offset  # a later attempt has read it, and there is no mark in it
 
 
-async def _newest(
+async def _read_last_mark(
     reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int, *, tries: int
 ) -> bytes | DecodeError | None:
+    """As :func:`_last_mark`, but each batch has ``tries`` attempts."""
     newest: bytes | DecodeError | None = None
     while begin < end:
         try:

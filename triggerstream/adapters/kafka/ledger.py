@@ -208,14 +208,14 @@ class KafkaLedger:
     ) -> Sequence[dict[bytes, bytes | None] | UnreadableEntriesError]:
         place = self._at(self._topics.changelog)
         async with reader_of(self._connection, place.topic, parsed=True) as reader:
-            parts = await salvaged_entries(reader, place, begin, end, once=self._given_up)
+            parts = await salvaged_entries(reader, place, begin, end, given_up=self._given_up)
         self._given_up |= {part.offset for part in parts if isinstance(part, Unreadable)}
         return [unreadable_entries(part) if isinstance(part, Unreadable) else part for part in parts]
 
     async def rebuilt(self, end: int) -> int:
         changelog = self._at(self._topics.changelog)
         async with reader_of(self._connection, changelog.topic) as reader:
-            return await newest_rebuild(reader, changelog, end=end, once=self._given_up)
+            return await newest_rebuild(reader, changelog, end=end, given_up=self._given_up)
 
     async def commit(self, commit: Commit) -> int:
         group, topics = self._started(), self._topics

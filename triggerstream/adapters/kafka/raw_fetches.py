@@ -15,7 +15,7 @@ from aiokafka.protocol.fetch import FetchRequest_v4
 from triggerstream.adapters.kafka.batches import RecordBatches
 from triggerstream.adapters.kafka.protocol import Call
 
-COMMITTED = 1
+READ_COMMITTED = 1
 """The isolation level with which a broker names the transactions that were aborted."""
 _MOST_BYTES = 1024 * 1024
 """Bytes of a fetch; a broker returns one batch even if it is longer."""
@@ -24,8 +24,8 @@ _RETRY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """An answer."""
+class FetchAnswer:
+    """The answer of a broker to a fetch of one partition."""
 
     data: bytes | None
     stable_end: int
@@ -51,7 +51,7 @@ async def fetch_raw(
     *,
     isolation: int = 0,
     most_bytes: int = _MOST_BYTES,
-) -> Fetched:
+) -> FetchAnswer:
     """The batches from ``offset`` on, up to some bytes; the first may begin before it.
 
     Raises:
@@ -74,7 +74,7 @@ async def fetch_raw(
             answer = await client.send(leader, request)
             ((_, ((_, code, _, stable_end, aborted, data),)),) = answer.topics
             if not code:
-                return Fetched(data=data, stable_end=stable_end, aborted=aborted or ())
+                return FetchAnswer(data=data, stable_end=stable_end, aborted=aborted or ())
             error = for_code(code)
         if not error.retriable:
             raise error(f"{place.topic}, partition {place.partition}")
@@ -83,11 +83,11 @@ async def fetch_raw(
 
 
 async def next_readable(client: AIOKafkaClient, place: TopicPartition, offset: int, end: int) -> int:
-    """The next offset whose batch has a header that can be read, after a batch at ``offset`` that has none.
+    """The first offset after a damaged header at ``offset`` whose batch has a readable header.
 
-    ``end`` if there is none before it. The search is that of the broker, which finds a batch by its index of
-    every 4 KiB or so, and from there on by the lengths in the headers. It widens, and then narrows: readable
-    batches between two damaged ones that are close together may be missed.
+    ``end`` if there is none before it. The broker finds a batch by its index, which has an entry for every
+    4 KiB or so, and from there on by the lengths in the headers. The steps of the search double, then halve:
+    readable batches between two damaged headers that are close together may be missed.
 
     Raises:
         KafkaError: no answer, or an error.
@@ -106,7 +106,7 @@ async def next_readable(client: AIOKafkaClient, place: TopicPartition, offset: i
 
 
 async def first_unreadable(client: AIOKafkaClient, place: TopicPartition, offset: int, begin: int) -> int:
-    """The first offset, from ``begin`` on, of the batches up to ``offset`` whose headers cannot be read.
+    """The first offset, at least ``begin``, of the unreadable headers that end with the one at ``offset``.
 
     Raises:
         KafkaError: no answer, or an error.
@@ -125,7 +125,7 @@ async def first_unreadable(client: AIOKafkaClient, place: TopicPartition, offset
 
 
 async def _has_header(client: AIOKafkaClient, place: TopicPartition, offset: int, end: int) -> bool:
-    """True if the broker finds a batch at ``offset``, whose header says plausibly that it has it."""
+    """True if the broker finds a batch for ``offset`` whose header plausibly covers it."""
     try:
         data = (await fetch_raw(client, place, offset, most_bytes=1)).data
         batches = RecordBatches(data)

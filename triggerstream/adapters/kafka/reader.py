@@ -294,9 +294,9 @@ class KafkaReader:
                 try:
                     copy.position = await self._read_turn(topic, partition, copy.position, copy.take)
                 except UnreadableError as exc:
-                    newest = newest_rebuild(self._started(), TopicPartition(topic, partition))
                     try:
-                        rebuilt = await rebuilt_after(unreadable_entries(exc.batch), newest)
+                        newest = await newest_rebuild(self._started(), TopicPartition(topic, partition))
+                        rebuilt = rebuilt_after(unreadable_entries(exc.batch), newest)
                     except UnreadableEntriesError as needed:
                         at = address_of(self._connection, self._app)
                         repair = advice.rebuild_unreadable(at, lasting=needed.lasting)

@@ -28,8 +28,11 @@ _MOST = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """Consecutive ``records`` of a range. ``run``: its begin; later pieces with the same one follow."""
+class ReadableRecords:
+    """Records of a run: a part of the range that was read without a gap.
+
+    ``run`` is the offset at which the run begins. Parts of one run come in order.
+    """
 
     run: int
     records: list[Any]
@@ -37,7 +40,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gap:
-    """A batch that cannot be read; nothing was read from it to before ``end``.
+    """A batch that cannot be read. Nothing was read from its offset to before ``end``.
 
     If its header cannot be read either, the gap ends where the broker finds the next batch: see
     :func:`triggerstream.adapters.kafka.raw_fetches.next_readable`.
@@ -54,13 +57,14 @@ async def salvage(
     end: int,
     *,
     most: int = _MOST,
-    once: Container[int] = (),
-) -> AsyncGenerator[Piece | Gap]:
+    given_up: Container[int] = (),
+) -> AsyncGenerator[ReadableRecords | Gap]:
     """The committed records from ``begin`` to before ``end`` that can be read, then the gaps by offset.
 
-    Runs come in any order: batches that a later attempt reads come last. ``once``: offsets of batches that
-    have had all their attempts already, and get one more. A batch that cannot be decompressed is in a piece,
-    as the record that replaces it: :func:`triggerstream.adapters.kafka.fetches.refuse_unfit`.
+    Runs come in any order: batches that only a later attempt reads come last. ``given_up``: offsets of
+    batches that have had all their attempts before, and get one more. A batch that cannot be decompressed is
+    among the records, as the one that replaces it: see
+    :func:`triggerstream.adapters.kafka.fetches.refuse_unfit`.
 
     Raises:
         LogError: as :func:`triggerstream.adapters.kafka.records.read_range`, but for such batches.
@@ -79,15 +83,15 @@ async def salvage(
                     async with aclosing(reading) as found:
                         async for records, _ in found:
                             if records:
-                                yield Piece(run=at, records=records)
+                                yield ReadableRecords(run=at, records=records)
                     break
                 except UnreadableError as exc:
                     batch = exc.batch
                     at = await offset_after(reader, place, batch, before)
                     failed.append(Gap(batch=replace(batch, tries=attempt), end=at))
-        given_up = [gap for gap in failed if attempt == fetches.TRIES or gap.batch.offset in once]
-        gaps += [replace(gap, batch=replace(gap.batch, tries=fetches.TRIES)) for gap in given_up]
-        todo = [(gap.batch.offset, gap.end) for gap in failed if gap not in given_up]
+        lost = [gap for gap in failed if attempt == fetches.TRIES or gap.batch.offset in given_up]
+        gaps += [replace(gap, batch=replace(gap.batch, tries=fetches.TRIES)) for gap in lost]
+        todo = [(gap.batch.offset, gap.end) for gap in failed if gap not in lost]
         if not todo:
             break
     for gap in sorted(gaps, key=lambda one: one.batch.offset):
@@ -106,10 +110,10 @@ async def offset_after(reader: AIOKafkaConsumer, place: TopicPartition, batch: U
         return await next_readable(reader._client, place, batch.offset, end)  # noqa: SLF001 - nothing public
 
 
-async def offset_before(
+async def damaged_header_before(
     reader: AIOKafkaConsumer, place: TopicPartition, batch: Unreadable, begin: int
 ) -> int:
-    """The offset of the batch because of which the broker finds no ``batch``, from ``begin`` on.
+    """The offset, at least ``begin``, of the damaged header that keeps the broker from finding ``batch``.
 
     Raises:
         LogError: as :func:`salvage`.
@@ -119,16 +123,16 @@ async def offset_before(
 
 
 async def salvaged_entries(
-    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int, *, once: Container[int] = ()
+    reader: AIOKafkaConsumer, place: TopicPartition, begin: int, end: int, *, given_up: Container[int] = ()
 ) -> list[dict[bytes, bytes | None] | Unreadable]:
-    """The values by key of each run of a compacted topic, in order, and the batches between them.
+    """The values by key of each run of a compacted topic, and the unreadable batches between runs, in order.
 
     Raises:
         LogError: as :func:`salvage`.
     """
     parts: dict[int, dict[bytes, bytes | None] | Unreadable] = {}
     begins: dict[int, int] = {}
-    async with aclosing(salvage(reader, place, begin, end, once=once)) as found:
+    async with aclosing(salvage(reader, place, begin, end, given_up=given_up)) as found:
         async for one in found:
             if isinstance(one, Gap):
                 parts[one.batch.offset] = one.batch
@@ -153,7 +157,7 @@ async def salvaged_entries(
 def _add(
     parts: dict[int, dict[bytes, bytes | None] | Unreadable], at: int, entries: dict[bytes, bytes | None]
 ) -> None:
-    """Add ``entries`` to those of the run that begins at ``at``."""
+    """Add ``entries`` to those of the part that begins at ``at``."""
     known = parts.get(at)
     if isinstance(known, dict):
         known.update(entries)

@@ -13,7 +13,7 @@ from triggerstream.adapters.kafka import fetches
 from triggerstream.adapters.kafka.changelogs import ChangelogReader
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.ends import PartitionEnds
-from triggerstream.adapters.kafka.fetches import Unreadable, refused_batch
+from triggerstream.adapters.kafka.fetches import Unreadable, unreadable_by_broker
 from triggerstream.adapters.kafka.group import group_commits
 from triggerstream.adapters.kafka.records import STUCK_READ_S
 from triggerstream.adapters.kafka.request_batcher import RequestBatcher
@@ -71,7 +71,7 @@ class SharedReads:
                             return await is_aborted_across(client, place, offset)
                     except CorruptRecordException:
                         if tries == fetches.TRIES:
-                            return refused_batch(place, offset, tries=tries)
+                            return unreadable_by_broker(place, offset, tries=tries)
                     tries += 1
                     await asyncio.sleep(fetches.RETRY_S)
 

@@ -20,9 +20,9 @@ from triggerstream.adapters.kafka.fetches import (
     Unreadable,
     UnreadableError,
     refuse_unfit,
-    refused_batch,
+    unreadable_by_broker,
 )
-from triggerstream.adapters.kafka.raw_fetches import COMMITTED, fetch_raw
+from triggerstream.adapters.kafka.raw_fetches import READ_COMMITTED, fetch_raw
 
 _WINDOW = 16
 """Offsets that are searched at first: a transaction's last record is nearly always before the last marker."""
@@ -50,7 +50,7 @@ async def is_aborted_across(client: AIOKafkaClient, place: TopicPartition, offse
     Raises:
         KafkaError: no answer, or an error.
     """
-    found = await fetch_raw(client, place, offset, isolation=COMMITTED)
+    found = await fetch_raw(client, place, offset, isolation=READ_COMMITTED)
     return None if found.stable_end <= offset else any(begin < offset for _, begin in found.aborted)
 
 
@@ -120,7 +120,7 @@ async def _batches(client: AIOKafkaClient, place: TopicPartition, offset: int) -
         try:
             found = (await fetch_raw(client, place, offset)).batches()
         except CorruptRecordException:
-            unreadable = refused_batch(place, offset, tries=tries)
+            unreadable = unreadable_by_broker(place, offset, tries=tries)
         else:
             damaged = next((batch for batch in found if not batch.validate_crc()), None)
             if damaged is None:

@@ -236,7 +236,7 @@ async def _recover(
             return
     except UnreadableEntriesError as exc:
         try:
-            rebuilt = await rebuilt_after(exc, ledger.rebuilt(extent.end))
+            rebuilt = rebuilt_after(exc, await ledger.rebuilt(extent.end))
         except UnreadableEntriesError as needed:
             raise _unreadable(needed, address) from needed
         logger.warning(
@@ -270,17 +270,15 @@ async def _restore(
     return True
 
 
-async def rebuilt_after(unreadable: UnreadableEntriesError, newest: Awaitable[int]) -> int:
+def rebuilt_after(unreadable: UnreadableEntriesError, rebuilt: int) -> int:
     """The position from which on a changelog is complete without the entries ``unreadable``.
 
-    It is the begin of a rebuild, which has written again all of them that count. ``newest`` is that of the
-    newest one, as :meth:`triggerstream.engine.partitioned.ports.Ledger.rebuilt` returns it.
+    It is ``rebuilt``, where the newest rebuild began
+    (:meth:`triggerstream.engine.partitioned.ports.Ledger.rebuilt`), if that rebuild has replaced them.
 
     Raises:
-        UnreadableEntriesError: the entries that are needed. They are not ``unreadable`` if later ones hide
-            whether there was such a rebuild.
+        UnreadableEntriesError: ``unreadable``, because no rebuild has replaced them.
     """
-    rebuilt = await newest
     if rebuilt <= unreadable.offset:
         raise unreadable
     return rebuilt

@@ -166,7 +166,7 @@ class ChangelogSnapshot:
                     on_read(after - extent.begin, extent.end - extent.begin)
         except UnreadableEntriesError as exc:
             try:
-                rebuilt = await rebuilt_after(exc, self.ledger.rebuilt(extent.end))
+                rebuilt = rebuilt_after(exc, await self.ledger.rebuilt(extent.end))
             except UnreadableEntriesError as needed:
                 repair = advice.rebuild_unreadable(self.decoder.address, lasting=needed.lasting)
                 raise LogError(f"{needed}; {repair}") from needed

@@ -159,13 +159,12 @@ class ChangelogArchive:
         The unreadable ones may include the newest checkpoint, so only a checkpoint after them counts.
         """
         parts = await self.ledger.salvage(extent.begin, extent.end)
-        first = next((part for part in parts if isinstance(part, UnreadableEntriesError)), None)
-        lost = None
+        first = lost = _first_error(parts)
         if first is not None:
             try:
-                rebuilt = await rebuilt_after(first, self.ledger.rebuilt(extent.end))
+                rebuilt = rebuilt_after(first, await self.ledger.rebuilt(extent.end))
                 parts = await self.ledger.salvage(rebuilt, extent.end)
-                lost = next((part for part in parts if isinstance(part, UnreadableEntriesError)), None)
+                lost = _first_error(parts)
             except UnreadableEntriesError as needed:
                 lost = needed
         entries = dict[bytes, bytes | None]()
@@ -248,6 +247,12 @@ class ChangelogArchive:
                 # The next owner fences it.
                 logger.warning("claim is not released", extra={"partition": self.number, "error": str(exc)})
         await self.closed()
+
+
+def _first_error(
+    parts: Sequence[dict[bytes, bytes | None] | UnreadableEntriesError],
+) -> UnreadableEntriesError | None:
+    return next((part for part in parts if isinstance(part, UnreadableEntriesError)), None)
 
 
 def _texts(entries: Mapping[bytes, bytes | None]) -> Sequence[ConfigurationText]:
