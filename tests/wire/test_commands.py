@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from tests.wire.values import decisions, deep
-from triggerstream.core.commands import Command, Decision, Revoke
+from triggerstream.core.commands import Cause, Command, Decision, Revoke
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, SessionId, TaskName
+from triggerstream.core.ids import CommandId, ConfigHash, InstanceId, SessionId, TaskName, TriggerName
 from triggerstream.core.tasks import LONGEST_US
 from triggerstream.wire import commands
 from triggerstream.wire.bounds import JSON_DEPTH
@@ -61,6 +62,15 @@ def test_bytes_are_a_decision_or_a_decode_error(value: bytes) -> None:
 
 
 # ---- examples -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cause", [Cause(trigger=TriggerName("\ud800")), Cause(trigger=TriggerName("a"), id="\udfff")]
+)
+def test_a_cause_that_is_no_unicode_is_a_decode_error_as_any_other_part(cause: Cause) -> None:
+    command = structs.replace(decoded(RUN), causes=[cause])
+    with pytest.raises(DecodeError, match="not a JSON value: .*surrogates not allowed"):
+        commands.encode(command)
 
 
 def test_what_the_deepest_event_brought_can_be_handed_over() -> None:

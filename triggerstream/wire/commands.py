@@ -92,7 +92,10 @@ def encode(decision: Decision) -> bytes:
     """
     if isinstance(decision, Command):
         # msgspec writes texts and integers as orjson does, and needs no dict for each cause.
-        causes = orjson.Fragment(_encoder.encode(decision.causes))
+        try:
+            causes = orjson.Fragment(_encoder.encode(decision.causes))
+        except UnicodeEncodeError as exc:
+            raise DecodeError(f"not a JSON value: {exc}") from exc
         return dumps(_command_fields(decision, causes=causes))
     return dumps(fields_of(decision))
 
