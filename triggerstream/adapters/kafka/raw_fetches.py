@@ -32,17 +32,6 @@ class FetchAnswer:
     aborted: Sequence[tuple[int, int]]
     """Producer id and first offset of the transactions that were aborted within the batches or later."""
 
-    def batches(self) -> Sequence[Any]:
-        """The batches, parsed.
-
-        Raises:
-            CorruptRecordException: one of them is damaged.
-        """
-        batches, found = RecordBatches(self.data), []
-        while batches.has_next():
-            found.append(batches.next_batch())
-        return found
-
 
 async def fetch_raw(
     client: AIOKafkaClient,
@@ -82,16 +71,21 @@ async def fetch_raw(
         await client.force_metadata_update()
 
 
-async def next_readable(client: AIOKafkaClient, place: TopicPartition, offset: int, end: int) -> int:
-    """The first offset after a damaged header at ``offset`` whose batch has a readable header.
+async def next_readable(
+    client: AIOKafkaClient, place: TopicPartition, offset: int, end: int, *, last: int | None
+) -> int:
+    """The first offset after a damaged batch at ``offset`` whose batch has a readable header.
 
-    ``end`` if there is none before it. The broker finds a batch by its index, which has an entry for every
+    ``end`` if there is none before it. ``last``: the last offset of the damaged batch, if its header has one.
+    Without it, the broker is asked, which finds a batch by its index, which has an entry for every
     4 KiB or so, and from there on by the lengths in the headers. The steps of the search double, then halve:
     readable batches between two damaged headers that are close together may be missed.
 
     Raises:
         KafkaError: no answer, or an error.
     """
+    if last is not None and last < end:
+        return last + 1
     last, step = offset, 1
     while offset + step < end and not await _has_header(client, place, offset + step, end):
         last, step = offset + step, step * 2

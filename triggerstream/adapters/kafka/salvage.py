@@ -104,10 +104,9 @@ async def offset_after(reader: AIOKafkaConsumer, place: TopicPartition, batch: U
     Raises:
         LogError: as :func:`salvage`.
     """
-    if batch.last is not None and batch.last < end:
-        return batch.last + 1
+    client = reader._client  # noqa: SLF001 - nothing public
     async with translate_errors(f"cannot read {place.topic}", timeout_s=TIMEOUT_S):
-        return await next_readable(reader._client, place, batch.offset, end)  # noqa: SLF001 - nothing public
+        return await next_readable(client, place, batch.offset, end, last=batch.last)
 
 
 async def damaged_header_before(

@@ -6,9 +6,11 @@ aiokafka's consumers show neither markers nor which transactions were aborted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -16,13 +18,16 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.control_record import COMMIT_MARKER, ControlRecord
 
 from triggerstream.adapters.kafka import fetches
+from triggerstream.adapters.kafka.batches import RecordBatches
 from triggerstream.adapters.kafka.fetches import (
     Unreadable,
     UnreadableError,
     refuse_unfit,
     unreadable_by_broker,
 )
-from triggerstream.adapters.kafka.raw_fetches import READ_COMMITTED, fetch_raw
+from triggerstream.adapters.kafka.raw_fetches import READ_COMMITTED, fetch_raw, next_readable
+
+T = TypeVar("T")
 
 _WINDOW = 16
 """Offsets that are searched at first: a transaction's last record is nearly always before the last marker."""
@@ -61,14 +66,19 @@ async def first_event(
 
     Raises:
         KafkaError: no answer, or an error.
-        UnreadableError: one of the batches cannot be read, even after repeated fetches.
+        UnreadableError: a batch before them cannot be read, even after repeated fetches.
     """
-    for batch in await _batches(client, place, begin):
-        if batch.is_transactional and not batch.is_control_batch:
-            for record in _records(batch, place):
-                if record.offset >= begin and (event := event_of(record)) is not None:
-                    return event
-    return None
+
+    async def search() -> tuple[int | None, Unreadable | None]:
+        batches, damaged = await _batches(client, place, begin)
+        for batch in batches:
+            if batch.is_transactional and not batch.is_control_batch:
+                for record in _records(batch, place):
+                    if record.offset >= begin and (event := event_of(record)) is not None:
+                        return event, None
+        return None, damaged
+
+    return await _tried(search)
 
 
 async def last_ended(
@@ -79,28 +89,14 @@ async def last_ended(
     Records that do not say their event are passed over.
 
     Raises:
-        KafkaError, UnreadableError: as :func:`first_event`.
+        KafkaError: no answer, or an error.
+        UnreadableError: a batch that may have records of it, or its end, cannot be read, even after repeated
+            fetches. Earlier ones do not matter.
     """
     width = _WINDOW
     while begin < end:
-        event: int | None = None
-        committed: bool | None = None
-        at = max(begin, end - width)
-        while at < end:
-            batches = await _batches(client, place, at)
-            if not batches:
-                return None
-            for batch in batches:
-                if batch.is_control_batch:
-                    if committed is None:
-                        committed = ControlRecord.parse(next(iter(batch)).key) == COMMIT_MARKER
-                elif batch.is_transactional:
-                    events = [
-                        found for record in _records(batch, place) if (found := event_of(record)) is not None
-                    ]
-                    if events:
-                        event, committed = max(events), None
-            at = batches[-1].next_offset
+        search = partial(_last_event, client, place, max(begin, end - width), end, event_of)
+        event, committed = await _tried(search)
         if event is not None:
             return None if committed is None else EndedTransaction(event=event, committed=committed)
         if end - width <= begin or width > _WIDEST:
@@ -109,34 +105,87 @@ async def last_ended(
     return None
 
 
-async def _batches(client: AIOKafkaClient, place: TopicPartition, offset: int) -> Sequence[Any]:
-    """The batches from ``offset`` on, up to some bytes.
+async def _last_event(
+    client: AIOKafkaClient, place: TopicPartition, at: int, end: int, event_of: EventOffset
+) -> tuple[tuple[int | None, bool | None], Unreadable | None]:
+    """The event and the end of the last transaction from ``at`` to before ``end``, each None if not found.
+
+    The last batch that cannot be read is returned, too, unless the event was found after it.
+    """
+    event: int | None = None
+    committed: bool | None = None
+    unread: Unreadable | None = None
+    while at < end:
+        batches, damaged = await _batches(client, place, at)
+        for batch in batches:
+            if batch.is_control_batch:
+                if committed is None:
+                    committed = ControlRecord.parse(next(iter(batch)).key) == COMMIT_MARKER
+            elif batch.is_transactional:
+                events = [
+                    found for record in _records(batch, place) if (found := event_of(record)) is not None
+                ]
+                if events:
+                    event, committed, unread = max(events), None, None
+        if damaged is not None and damaged.offset < end:
+            unread = damaged
+            at = await next_readable(client, place, damaged.offset, end, last=damaged.last)
+        elif batches:
+            at = batches[-1].next_offset
+        else:
+            break
+    return (event, committed), unread
+
+
+async def _tried(search: Callable[[], Awaitable[tuple[T, Unreadable | None]]]) -> T:
+    """The result of a search that no batch is in the way of.
 
     Raises:
-        KafkaError, UnreadableError: as :func:`first_event`.
+        KafkaError: as ``search``.
+        UnreadableError: one still is, after repeated attempts.
     """
-    tries = 1
-    while True:
-        try:
-            found = (await fetch_raw(client, place, offset)).batches()
-        except CorruptRecordException:
-            unreadable = unreadable_by_broker(place, offset, tries=tries)
-        else:
-            damaged = next((batch for batch in found if not batch.validate_crc()), None)
-            if damaged is None:
-                return found
-            unreadable = Unreadable(
-                topic=place.topic,
-                partition=place.partition,
-                offset=damaged.base_offset,
-                last=damaged.base_offset + damaged.last_offset_delta,
-                reason="CorruptRecordException: Invalid CRC",
-                tries=tries,
-            )
+    for tries in count(1):
+        found, damaged = await search()
+        if damaged is None:
+            return found
         if tries == fetches.TRIES:
-            raise UnreadableError(unreadable)
-        tries += 1
+            raise UnreadableError(replace(damaged, tries=tries))
         await asyncio.sleep(fetches.RETRY_S)
+    raise AssertionError  # it counts without an end
+
+
+async def _batches(
+    client: AIOKafkaClient, place: TopicPartition, offset: int
+) -> tuple[Sequence[Any], Unreadable | None]:
+    """The batches from ``offset`` on, up to some bytes or to one that cannot be read, and that one.
+
+    Raises:
+        KafkaError: no answer, or an error.
+    """
+    try:
+        found = await fetch_raw(client, place, offset)
+    except CorruptRecordException:
+        return (), unreadable_by_broker(place, offset, tries=1)
+    parser, batches = RecordBatches(found.data), list[Any]()
+    while parser.has_next():
+        reason, last = "Invalid CRC", None
+        try:
+            batch = parser.next_batch()
+            if batch.validate_crc():
+                batches.append(batch)
+                offset = batch.next_offset
+                continue
+            offset, last = int(batch.base_offset), parser.last
+        except CorruptRecordException as exc:
+            reason = str(exc.args[0])
+        return batches, Unreadable(
+            topic=place.topic,
+            partition=place.partition,
+            offset=offset,
+            last=last if last is not None and last >= offset else None,
+            reason=f"CorruptRecordException: {reason}",
+        )
+    return batches, None
 
 
 def _records(batch: Any, place: TopicPartition) -> Sequence[Any]:  # noqa: ANN401 - aiokafka is not typed
