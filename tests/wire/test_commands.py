@@ -69,7 +69,7 @@ def test_bytes_are_a_decision_or_a_decode_error(value: bytes) -> None:
 )
 def test_a_cause_that_is_no_unicode_is_a_decode_error_as_any_other_part(cause: Cause) -> None:
     command = structs.replace(decoded(RUN), causes=[cause])
-    with pytest.raises(DecodeError, match="not a JSON value: .*surrogates not allowed"):
+    with pytest.raises(DecodeError, match=r"not a JSON value: .*surrogates not allowed"):
         commands.encode(command)
 
 

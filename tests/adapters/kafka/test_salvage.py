@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -177,6 +178,25 @@ async def test_a_damaged_batch_hides_how_a_transaction_before_it_ended_and_none_
     with pytest.raises(fetches.UnreadableError, match=r"offset 6 .*Invalid CRC \(tried 5 times\)"):
         await first_event(producer.client, place, 6, lambda record: int(record.offset))
     await stop(producer)
+
+
+async def test_a_damaged_batch_at_the_end_of_a_range_is_no_part_of_it(
+    connection: Connection, topics: Topics, ledger: KafkaLedger, attempts: Counter[bytes]
+) -> None:
+    """A reader that passes over a transaction that was aborted is at that batch at once."""
+    producer = connection.producer(transactional_id=f"owner-{topics.changelog}")
+    await connection.start(producer)
+    await producer.begin_transaction()
+    await append(producer, topics, (b"k", b"x"))
+    await producer.abort_transaction()
+    await producer.begin_transaction()
+    await append(producer, topics, (b"k", b"'never-1'"))
+    await producer.commit_transaction()
+    await stop(producer)
+    assert await ledger.salvage(0, 2) == []
+    async with asyncio.timeout(20):
+        assert await ledger.rebuilt(2) == -1, "there is no checkpoint"
+    assert attempts, "the reader was there"
 
 
 @pytest.mark.slow

@@ -262,6 +262,9 @@ async def _fetch(
             found = await fetched(reader, *places, timeout_ms=POLL_MS, max_records=most, tries=tries)
             return found, {place: await reader.position(place) for place in places}
     except UnreadableError as exc:
+        unreadable = TopicPartition(exc.batch.topic, exc.batch.partition)
+        if exc.batch.offset >= ranges[unreadable][1]:
+            return {}, {place: await reader.position(place) for place in places}
         further = None if after_lost is None else await after_lost(exc.batch.offset)
         if after_lost is None:
             raise
