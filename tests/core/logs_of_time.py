@@ -173,7 +173,9 @@ def with_timers(scenario: Scenario, random: Random) -> Scenario:
     for line in scenario.lines:
         names = list(reference.sessions) if line.file is not None else [line.session]
         for name in names:
-            if name not in reference.sessions:
+            known = reference.sessions.get(name)
+            # An empty session meets no file: the next line for it is a later event, which may arrive earlier.
+            if known is None or (line.file is not None and known.is_empty()):
                 continue
             for arrival_us in _between(reference, name, line.arrival_us, random):
                 timer = Line(
