@@ -657,7 +657,12 @@ class Reference:
             if side == "after":
                 held = {n: brought(tree, n, held) for n in leaves(tree) if is_met(tree, n, held)}
         elif side == "after" or file[one.task].get("unlessFrom") != "instance":
-            self.offer_remembered(session, one.task, side, held, list(leaves(tree)), until=one.born + 1)
+            # What a file makes is judged at the next event only, and forgets nothing before that (R9.12).
+            made_by_file = isinstance(session.happened[one.born], Met)
+            names = list(leaves(tree))
+            self.offer_remembered(
+                session, one.task, side, held, names, until=one.born + 1, forgets=not made_by_file
+            )
         opened_us = clock_at(session, one.born) if held else None
         for moment in range(one.born + 1, end):
             what = session.happened[moment]
@@ -756,16 +761,17 @@ class Reference:
         *,
         until: int,
         after: int = -1,
+        forgets: bool = True,
     ) -> bool:
         """Offer leaves what they remember, in log order, if that came later than the moment ``after``.
 
-        True if one of them took it.
+        With ``forgets``, they forget what is too old. True if one of them took something.
         """
         there = file_at(session, until - 1)[task]
         tree = conditions(there, side)
         newest, within_us = False, None
         if side == "after":
-            newest, within_us = holds_newest(there), window_of(there)
+            newest, within_us = holds_newest(there), window_of(there) if forgets else None
         pairs = [(self.remembered(session, task, side, name, until), name) for name in names]
         later = [(event, name) for event, name in pairs if event is not None and event.moment > after]
         taken = False
