@@ -21,7 +21,7 @@ from triggerstream.core.listing import count, tags_of
 from triggerstream.core.projections import explain, waits_for
 from triggerstream.core.state import SessionState
 from triggerstream.core.tasks import AppliedConfiguration
-from triggerstream.wire import blocks
+from triggerstream.wire import blocks, int_columns
 from triggerstream.wire import state as wire
 
 pytestmark = pytest.mark.laws
@@ -29,12 +29,16 @@ pytestmark = pytest.mark.laws
 EVERYTHING = (*BUSY, *ENDINGS, "touch", "timer", "apply")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _store_all_as_lines() -> Iterator[None]:
+@pytest.fixture(autouse=True, scope="module", params=["lists", "JSON"])
+def _store_all_as_lines(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With columns of instances decoded, and as JSON."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "MOST_INLINE", 0)
         patch.setattr(takers, "FEW", 0)
-        patch.setattr(wire, "_MANY", 0)
+        if request.param == "JSON":
+            patch.setattr(wire, "_LONG_HEAD", 0)
+            for module in (wire, blocks, int_columns):
+                patch.setattr(module, "LONG", 0)
         yield
 
 

@@ -23,6 +23,7 @@ from triggerstream.wire import (
     stored_state,
     timeline_lines,
 )
+from triggerstream.wire.int_columns import LONG
 
 EXAMPLES = Path(__file__).parents[2] / "schemas" / "examples"
 STATE_NAMES = (
@@ -104,6 +105,10 @@ def _states_with_lines() -> tuple[bytes, ...]:
         past.fire("a")
     for number in range(12):
         past.finished(f"t#{number}")
+    found.append(state.encode(past.state or SessionState()))
+    for _ in range(LONG):
+        past.fire("a")
+    past.started("t#20")
     found.append(state.encode(past.state or SessionState()))
     return tuple(found)
 

@@ -47,7 +47,6 @@ def test_a_changed_column_is_the_changed_list(
             (column.without(at), values[:at] + values[at + 1 :]),
             (column.extended(more), values + more),
             (column.without(at).extended(more), values[:at] + values[at + 1 :] + more),
-            (column.inserted(at, 7), [*values[:at], 7, *values[at:]]),
         ):
             assert found.text == msgspec.json.encode(wanted)
             assert found.values == wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 
 from tests.core.story import Story
 from triggerstream.core import lazy
+from triggerstream.core.blocks import OpenInstances
 from triggerstream.core.errors import DecodeError
-from triggerstream.core.ids import JsonObject, TaskName, TriggerName
+from triggerstream.core.ids import JsonObject, LeafName, TaskName, TriggerName
 from triggerstream.core.lazy import Piece, locate, split_lines
 from triggerstream.core.state import SessionState
 from triggerstream.wire import blocks, changed_lines, int_columns, state
+from triggerstream.wire.int_columns import IntColumn
 
 Head = dict[str, Any]
 Change = Callable[[Head, list[bytes]], object]
@@ -270,10 +273,99 @@ def test_an_event_decodes_no_column_of_open_instances(monkeypatch: pytest.Monkey
     assert found == state.encode(plain.state)
 
 
+def stored_with_open(count: int, *, long_head: bool = False) -> tuple[Head, list[bytes]]:
+    """The head and lines of a session with open instances of two statuses."""
+    story = Story({"t": {"after": ["b"], "andEvery": "a", "run": "r"}, "u": {"after": ["c"], "run": "r"}})
+    for _ in range(20):
+        story.fire("a")
+    story.fire("b")
+    for _ in range(count - 20):
+        story.fire("a")
+    if long_head:
+        story.fire("c", {"long": "x" * 4_000})
+    for n in range(9):
+        story.started(f"t#{n}")
+        story.started(f"t#{count - n - 1}")
+    assert story.state is not None
+    head, *lines = state.encode(story.state).splitlines()
+    return json.loads(head), lines
+
+
+WRONG_COLUMNS: dict[str, Callable[[list[Head]], object]] = {
+    "descending": lambda found: found[0]["numbers"].reverse(),
+    "a number twice in a block": lambda found: operator.setitem(
+        found[0]["numbers"], 1, found[0]["numbers"][0]
+    ),
+    "a number in two blocks": lambda found: operator.setitem(found[0]["numbers"], 0, found[1]["numbers"][0]),
+    "an offset less": lambda found: found[0]["captured"]["a"].pop(),
+    "an offset more": lambda found: found[0]["captured"]["a"].append(1),
+    "a negative number": lambda found: operator.setitem(found[0]["numbers"], 0, -1),
+    "an offset that is no number": lambda found: operator.setitem(found[0]["captured"]["a"], 0, "1"),
+    "too great an offset": lambda found: operator.setitem(found[0]["captured"]["a"], 0, 2**63),
+    "a number that is not below next": lambda found: operator.setitem(found[0]["numbers"], -1, 10**6),
+}
+
+
+@pytest.mark.parametrize("change", WRONG_COLUMNS.values(), ids=WRONG_COLUMNS.keys())
+@pytest.mark.parametrize("long_head", [False, True])
+def test_wrong_columns_of_few_open_instances_are_refused_when_the_state_is_read(
+    change: Callable[[list[Head]], object],
+    long_head: bool,  # noqa: FBT001
+) -> None:
+    fields, lines = stored_with_open(40, long_head=long_head)
+    assert state.decode_lazily(joined(fields, lines)).open_count >= 40
+    change(fields["tasks"]["t"]["openLines"])
+    with pytest.raises(DecodeError):
+        state.decode_lazily(joined(fields, lines))
+
+
+@pytest.mark.parametrize("change", WRONG_COLUMNS.values(), ids=WRONG_COLUMNS.keys())
+def test_wrong_columns_of_many_open_instances_are_refused_when_all_are_looked_at(
+    change: Callable[[list[Head]], object],
+) -> None:
+    fields, lines = stored_with_open(400)
+    assert state.decode(joined(fields, lines)).open_count == 400
+    change(fields["tasks"]["t"]["openLines"])
+    with pytest.raises(DecodeError):
+        state.decode(joined(fields, lines))
+
+
+@pytest.mark.parametrize("count", [40, 400])
+def test_a_retired_number_that_is_in_a_line_is_refused(count: int) -> None:
+    fields, lines = stored_with_open(count)
+    fields["tasks"]["t"]["retired"] = [[3, 4]]
+    with pytest.raises(DecodeError, match="instance 3 is among the `retired`"):
+        (state.decode_lazily if count == 40 else state.decode)(joined(fields, lines))
+
+
+def test_columns_are_decoded_with_the_head_unless_they_are_long() -> None:
+    for count, kind in ((40, list), (127, list), (400, IntColumn)):
+        fields, lines = stored_with_open(count)
+        read = state.decode_lazily(joined(fields, lines)).tasks[TaskName("t")].open
+        assert isinstance(read, OpenInstances)
+        most = max(read.blocks, key=lambda block: block.length)
+        assert isinstance(most.numbers, kind)
+        assert isinstance(most.captured[LeafName("a")], kind)
+
+
+def test_the_columns_of_a_session_in_memory_are_json_once_they_are_long() -> None:
+    story = Story({"t": {"after": [], "andEvery": "a", "run": "r"}})
+    for count in range(1, 200):
+        story.fire("a")
+        assert story.state is not None
+        story.state = state.pack(story.state)
+        if count > blocks.MOST_INLINE:
+            read = story.state.tasks[TaskName("t")].open
+            assert isinstance(read, OpenInstances)
+            is_long = count >= int_columns.LONG
+            assert isinstance(read.blocks[0].numbers, IntColumn if is_long else list)
+
+
 def test_a_lazy_state_whose_numbers_are_not_ascending_is_refused_when_all_are_looked_at() -> None:
-    head, *lines = state.encode(known_of(story_of_many())).splitlines()
-    fields: Head = json.loads(head)
-    columns_of(fields)["numbers"].reverse()
+    fields, lines = stored_with_open(400)
+    max(fields["tasks"]["t"]["openLines"], key=lambda one: len(one["numbers"]))["numbers"].sort(
+        key=lambda number: (number != 50, number)
+    )
     read = state.decode_lazily(joined(fields, lines))
     with pytest.raises(DecodeError, match="by number, each once"):
         list(read.tasks[TaskName("t")].open.values())

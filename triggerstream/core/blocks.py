@@ -7,6 +7,7 @@ an event that no instance of that shape can take costs one look at the block.
 from __future__ import annotations
 
 from abc import abstractmethod
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from operator import itemgetter, lt
@@ -90,8 +91,8 @@ class LazyLatest(LazyEvents[TriggerName]):
         self.changed[key] = value
 
 
-class Column(Sequence[int]):
-    """Whole numbers, which ``wire`` decodes when all of them are needed. Never modified."""
+class LongColumn(Sequence[int]):
+    """Many whole numbers, which ``wire`` decodes when all of them are needed. Never modified."""
 
     __slots__ = ()
 
@@ -118,20 +119,20 @@ class Column(Sequence[int]):
         """The part of the column before a value, from 0 to 1, as an estimate; 0 if it has no such value."""
 
     @abstractmethod
-    def extended(self, values: Sequence[int]) -> Column:
+    def extended(self, values: Sequence[int]) -> LongColumn:
         """The column with more values at its end."""
 
     @abstractmethod
-    def inserted(self, at: int, value: int) -> Column:
-        """The column with a value at a place."""
-
-    @abstractmethod
-    def without(self, at: int) -> Column:
+    def without(self, at: int) -> LongColumn:
         """The column without the value at a place."""
 
     @abstractmethod
-    def without_value(self, value: int) -> Column:
+    def without_value(self, value: int) -> LongColumn:
         """The ascending column without a value, which it has."""
+
+
+Column: TypeAlias = list[int] | LongColumn
+"""Whole numbers. A list was checked when it was read. The columns of a block are all lists or all long."""
 
 
 class InstanceBlock(Block[int, Instance]):
@@ -141,7 +142,7 @@ class InstanceBlock(Block[int, Instance]):
     ``numbers``. All leaves are plain and have their trigger's name. ``sent`` is that of each instance.
     """
 
-    __slots__ = ("_places", "captured", "noted", "numbers", "sent", "status")
+    __slots__ = ("_columns", "_places", "captured", "noted", "numbers", "sent", "status")
 
     status: Status
     captured: dict[LeafName, Column]
@@ -151,17 +152,23 @@ class InstanceBlock(Block[int, Instance]):
     def __init__(
         self, numbers: Column, *, pieces: tuple[Piece, ...] = (), lines: list[bytes] | None = None
     ) -> None:
-        super().__init__([], pieces=pieces, lines=lines)
+        """A list of ``numbers`` ascends."""
+        # Not with the base class: that takes twice as long.
+        self._keys = numbers if isinstance(numbers, list) else []
         self.numbers = numbers
         self.length = len(numbers)
+        self._pieces, self._lines = pieces, lines
+        self._index = self._located = None
+        self._looked_up, self._decoded = 0, {}
+        self._columns: list[Column] | None = None
         self._places: dict[int, int | None] = {}
         """Places that were looked up: an outcome asks for its instance a dozen times."""
 
     @property
     def keys(self) -> list[int]:
         if not self._keys:
-            numbers = self.numbers.values
-            if not all(map(lt, numbers, islice(numbers, 1, None))):
+            numbers = [*self.numbers]
+            if not is_ascending(numbers):
                 raise DecodeError("open instances of the state must be in lines by number, each once")
             self._keys = numbers
         return self._keys
@@ -172,9 +179,17 @@ class InstanceBlock(Block[int, Instance]):
     def place(self, key: int) -> int | None:
         places = self._places
         if key not in places:
-            at = self.numbers.place(key) if self._looked_up <= FEW else self.index.get(key)
+            numbers = self.numbers
+            at: int | None
+            if isinstance(numbers, list):
+                at = bisect_left(numbers, key)
+                if at == len(numbers) or numbers[at] != key:
+                    at = None
+            else:
+                at = numbers.place(key) if self._looked_up <= FEW else self.index.get(key)
             self._looked_up += at is not None
             places[key] = at
+            return at
         return places[key]
 
     @property
@@ -184,11 +199,18 @@ class InstanceBlock(Block[int, Instance]):
         Raises:
             DecodeError: one is longer than the others, or shorter.
         """
-        columns = [*self.captured.values(), *self.noted.values()]
-        for column in columns:
-            if len(column) != self.length:
-                raise DecodeError("a column of the state must have an offset for each number")
-        return columns
+        if self._columns is None:
+            columns = [*self.captured.values(), *self.noted.values()]
+            for column in columns:
+                if len(column) != self.length:
+                    raise DecodeError("a column of the state must have an offset for each number")
+            self._columns = columns
+        return self._columns
+
+
+def is_ascending(numbers: Sequence[int]) -> bool:
+    """True if each number is greater than the one before it."""
+    return all(map(lt, numbers, islice(numbers, 1, None)))
 
 
 Shape: TypeAlias = Instance | InstanceBlock

@@ -159,14 +159,14 @@ class Holders:
     def refs(self, name: TriggerName) -> set[Ref]:
         """The events of a trigger that are held, but for latest ones that are held by place."""
         none: Collection[Ref] = ()
-        columns = [column.values for column in self.columns.get(name, ())]
-        return {*self.instances.get(name, none), *self.leaves.get(name, none)}.union(*columns)
+        inline = {*self.instances.get(name, none), *self.leaves.get(name, none)}
+        return inline.union(*self.columns.get(name, ()))
 
     def earlier_refs(self, name: TriggerName) -> list[Ref]:
         """The events of a trigger that are held and are not its latest, in log order."""
         refs = self.refs(name)
         refs.discard(latest_ref(self._seen, name))
-        return sorted(refs, key=None if min(refs, default=0) >= 0 else place_of)
+        return in_log_order(refs)
 
     def let_go(
         self, before: Holders, name: TriggerName, changed: Mapping[TaskName, _Record]
@@ -209,6 +209,11 @@ class Holders:
                             yield instance
 
 
+def in_log_order(refs: Collection[Ref]) -> list[Ref]:
+    """The refs in the order of their events in the log."""
+    return sorted(refs, key=None if min(refs, default=0) >= 0 else place_of)
+
+
 class KeptBlock(EventBlock[Ref]):
     """Earlier events of a trigger in log order: those that ``holders`` of the state hold."""
 
@@ -216,6 +221,11 @@ class KeptBlock(EventBlock[Ref]):
 
     _holders: Holders
     _trigger: TriggerName
+
+    @property
+    def is_read(self) -> bool:
+        """True if the refs of the events are known, without a look at what holds them."""
+        return bool(self._keys)
 
     @property
     def keys(self) -> list[Ref]:

@@ -7,8 +7,8 @@ store holds them in blocks: per block the keys, and a line of JSON for each valu
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, MutableMapping, Sequence
-from typing import Generic, NamedTuple, Self, TypeAlias, TypeVar
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from typing import Generic, Self, TypeAlias, TypeVar
 
 from triggerstream.core.errors import DecodeError
 
@@ -20,29 +20,30 @@ FEW = 4
 """Changes up to which each is looked up in the list of a block's keys: making an index takes longer."""
 
 
-class Piece(NamedTuple):
-    """Lines, each with a newline at its end: the bytes of ``text`` from ``start`` to ``end``.
-
-    Pieces of one state share its bytes. With copies, an event of a session with 900 open instances allocated
-    three times as much as it wrote: 200 KB more, of which the allocator gave pages back and took them again.
-    """
-
-    text: bytes
-    start: int
-    end: int
-
-    @property
-    def view(self) -> memoryview:
-        """The lines, without a copy."""
-        return memoryview(self.text)[self.start : self.end]
+COPIED = 8192
+"""Bytes from which on lines are written from a view: to make one takes longer than to copy fewer."""
 
 
+Piece: TypeAlias = tuple[bytes, int, int]
+"""Lines, each with a newline at its end: a text, and where they start and end in it.
+
+Pieces of one state share its bytes. With copies, an event of a session with 900 open instances allocated
+three times as much as it wrote: 200 KB more, of which the allocator gave pages back and took them again.
+"""
 Buffer: TypeAlias = bytes | memoryview
 
 
 def whole_piece(lines: bytes) -> Piece:
     """All of ``lines``, each with a newline at its end."""
-    return Piece(lines, 0, len(lines))
+    return lines, 0, len(lines)
+
+
+def views_of(pieces: Iterable[Piece]) -> list[Buffer]:
+    """The lines of pieces, without a copy if they are long."""
+    return [
+        text[start:end] if end - start < COPIED else memoryview(text)[start:end]
+        for text, start, end in pieces
+    ]
 
 
 class Block(Generic[K, V]):
@@ -105,7 +106,7 @@ class Block(Generic[K, V]):
     @property
     def views(self) -> Sequence[Buffer]:
         """The encoded values as lines, in pieces, without a copy."""
-        return [piece.view for piece in self.pieces]
+        return views_of(self.pieces)
 
     @property
     def index(self) -> dict[K, int]:
@@ -161,7 +162,7 @@ class Block(Generic[K, V]):
             found = self.locate(key, at)
             if found is not None:
                 number, start, end = found
-                return self._pieces[number].text[start : end - 1]
+                return self._pieces[number][0][start : end - 1]
         return self.lines[at]
 
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from operator import lt
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from triggerstream.core.blocks import Column, InstanceBlock, OpenInstances
+from triggerstream.core.blocks import Column, InstanceBlock, OpenInstances, is_ascending
 from triggerstream.core.by_place import CapturedByPlace
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Holding, Ref, place_of
-from triggerstream.core.holders import Holders, KeptBlock, KeptEvents
+from triggerstream.core.holders import Holders, KeptBlock, KeptEvents, in_log_order
 from triggerstream.core.ids import LeafName, TriggerName
 from triggerstream.core.lazy import Block, Piece, find_near, whole_piece
 from triggerstream.core.state import (
@@ -32,13 +33,11 @@ from triggerstream.core.state import (
     Status,
 )
 from triggerstream.wire.changed_lines import MANY, ChangedLines, cut_line, joined_if_many
-from triggerstream.wire.int_columns import IntColumn, read_column
-from triggerstream.wire.stored_state import InstanceColumns, Lines
+from triggerstream.wire.int_columns import LONG, IntColumn, is_long, read_column
+from triggerstream.wire.stored_state import InstanceColumns, Lines, RawColumns
 
 MOST_INLINE = 16
 """Open instances of a task, or events, up to which a state is one line. Decoding so many takes 40 µs."""
-
-_LAST_REF = 2**63 - 1
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -52,6 +51,7 @@ def _encode_captured(value: object) -> object:
 
 _encoder = msgspec.json.Encoder(enc_hook=_encode_captured)
 _instance_decoder = msgspec.json.Decoder(Instance)
+_column_decoder = msgspec.json.Decoder(list[Ref])
 _arrival_decoder = msgspec.json.Decoder(Arrival)
 _A_LINE = "a line of the state"
 _DAMAGED = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -136,22 +136,26 @@ class _Kept(KeptBlock):
         *,
         pieces: tuple[Piece, ...] = (),
         lines: list[bytes] | None = None,
+        refs: list[Ref] | None = None,
     ) -> None:
-        super().__init__([], pieces=pieces, lines=lines)
+        """``refs``: those of the events, if they are known."""
+        # Not with the base class: that takes twice as long.
+        self._keys = refs or []
+        self._pieces, self._lines = pieces, lines
+        self._index = self._located = None
+        self._looked_up, self._decoded = 0, {}
         self._trigger = trigger
         self._holders = holders
         self._last: Ref | None = None
 
     @property
-    def length(self) -> int:
-        return len(self.keys)
-
-    @length.setter
-    def length(self, _: int) -> None:
-        """Nothing: the base class sets it to 0."""
+    def length(self) -> int:  # type: ignore[override]  # it may not be counted yet
+        return len(self._keys or self.keys)
 
     @property
     def first(self) -> Ref:
+        if self._keys:
+            return self._keys[0]
         text, start, end = self.pieces[0]
         return decode_line(_arrival_decoder, text[start : text.find(b"\n", start, end)]).offset
 
@@ -164,6 +168,8 @@ class _Kept(KeptBlock):
         return self._last
 
     def is_longer_than(self, count: int) -> bool:
+        if self._keys:
+            return len(self._keys) > count
         if self._lines is not None:
             return len(self._lines) > count
         for text, start, end in self._pieces:
@@ -189,7 +195,7 @@ class _Kept(KeptBlock):
             found = self.locate(key, _UNKNOWN) if self._looked_up <= MANY else None
             if found is not None:
                 number, start, end = found
-                value = self._decoded[key] = decode_arrival(self._pieces[number].text[start : end - 1], key)
+                value = self._decoded[key] = decode_arrival(self._pieces[number][0][start : end - 1], key)
                 return value
         return super().get(key)
 
@@ -212,7 +218,12 @@ class _Kept(KeptBlock):
     def _part_before(self, ref: Ref) -> float:
         """The part of the lines before the line of an event, from 0 to 1, as an estimate."""
         return max(
-            [column.part_before(ref) for column in self._holders.columns.get(self._trigger, ())], default=0
+            [
+                column.part_before(ref)
+                for column in self._holders.columns.get(self._trigger, ())
+                if not isinstance(column, list)
+            ],
+            default=0,
         )
 
     def decode(self, key: Ref, line: bytes, _: int) -> Arrival:
@@ -240,9 +251,10 @@ class _Instances(InstanceBlock):
             or instance.captured_at
         ):
             raise DecodeError(f"the line of instance {key} of the state is that of another, or lacks a part")
-        refs = [column[at] for column in self.columns]
-        instance.captured = dict(zip(self.captured, refs, strict=False))
-        instance.noted = dict(zip(self.noted, refs[len(self.captured) :], strict=True))
+        if self._columns is None:
+            _ = self.columns  # checks them
+        instance.captured = {leaf: column[at] for leaf, column in self.captured.items()}
+        instance.noted = {leaf: column[at] for leaf, column in self.noted.items()}
         instance.sent = self.sent
         return instance
 
@@ -344,10 +356,10 @@ def _columns(
 def _new_block(
     status: Status, captured: Iterable[LeafName], noted: Iterable[LeafName], sent: Sent | None
 ) -> InstanceBlock:
-    block = _Instances(IntColumn(values=[]), lines=[])
+    block = _Instances([], lines=[])
     block.status, block.sent = status, sent
-    block.captured = {leaf: IntColumn(values=[]) for leaf in captured}
-    block.noted = {leaf: IntColumn(values=[]) for leaf in noted}
+    block.captured = {leaf: [] for leaf in captured}
+    block.noted = {leaf: [] for leaf in noted}
     return block
 
 
@@ -356,34 +368,45 @@ def _changed_block(
 ) -> InstanceBlock:
     """A block without the instances at ``removed``, with those ``added``, which have its shape."""
     lines = ChangedLines(block)
-    numbers: Column = block.numbers
-    columns: list[Column] = block.columns
-    if len(removed) + len(added) > MANY:
-        # Then each change takes less time in lists.
-        numbers = IntColumn(values=numbers.values)
-        columns = [IntColumn(values=column.values) for column in columns]
+    columns: list[Column] = [block.numbers, *block.columns]
+    if isinstance(block.numbers, list) or len(removed) + len(added) > MANY:
+        columns = [[*column] for column in columns]
     for at, number in reversed(removed):
         lines.remove(at, number)
-        numbers = numbers.without_value(number)
-        columns = [column.without(at) for column in columns]
-    if added and (not lines.length or numbers[-1] < added[0].number):
+        columns = [_without(column, at) for column in columns]
+    if added and (not lines.length or columns[0][-1] < added[0].number):
         lines.extend(len(added), encode_lines([_bare(one) for one in added]))
-        numbers = numbers.extended([one.number for one in added])
-        new = _columns(block.captured, block.noted, added)
-        columns = [column.extended(more) for column, more in zip(columns, new, strict=True)]  # type: ignore[arg-type]  # all are plain
-        added = ()
-    for instance in added:
-        at = bisect(numbers.values, instance.number)
-        before = numbers[at] if at < len(numbers) else None
-        lines.insert(at, encode_value(_bare(instance)), before)
-        numbers = numbers.inserted(at, instance.number)
-        refs = _plain_refs(instance)
-        columns = [column.inserted(at, ref) for column, ref in zip(columns, refs, strict=True)]
+        new = ([one.number for one in added], *_columns(block.captured, block.noted, added))
+        columns = [_extended(column, more) for column, more in zip(columns, new, strict=True)]  # type: ignore[arg-type]  # all are plain
+    elif added:
+        lists = [column if isinstance(column, list) else [*column] for column in columns]
+        for instance in added:
+            at = bisect(lists[0], instance.number)
+            before = lists[0][at] if at < len(lists[0]) else None
+            lines.insert(at, encode_value(_bare(instance)), before)
+            for column, value in zip(lists, (instance.number, *_plain_refs(instance)), strict=True):
+                column.insert(at, value)
+        columns = [*lists]
+    if lines.length >= LONG:
+        columns = [IntColumn(values=one) if isinstance(one, list) else one for one in columns]
+    numbers, *columns = columns
     changed = _Instances(numbers, pieces=tuple(lines.pieces), lines=lines.lines)
     changed.status, changed.sent = block.status, block.sent
     changed.captured = dict(zip(block.captured, columns, strict=False))
     changed.noted = dict(zip(block.noted, islice(columns, len(block.captured), None), strict=True))
     return changed
+
+
+def _without(column: Column, at: int) -> Column:
+    """A column, or a list of ours that is changed, without the value at a place."""
+    if not isinstance(column, list):
+        return column.without(at)
+    del column[at]
+    return column
+
+
+def _extended(column: Column, values: list[int]) -> Column:
+    return [*column, *values] if isinstance(column, list) else column.extended(values)
 
 
 def _bare(instance: Instance) -> Instance:
@@ -407,9 +430,9 @@ def pack_kept(trigger: TriggerName, kept: EarlierEvents, holders: Holders) -> Ea
         return _pack_events(trigger, kept, holders)
     if len(kept) <= MOST_INLINE:
         return dict(kept.items())
-    refs = sorted(kept, key=None if min(kept) >= 0 else place_of)
+    refs = in_log_order(kept)
     lines = encode_lines([kept[ref] for ref in refs])
-    return KeptEvents(_Kept(trigger, holders, pieces=(whole_piece(lines),)), holders)
+    return KeptEvents(_Kept(trigger, holders, pieces=(whole_piece(lines),), refs=refs), holders)
 
 
 def _pack_events(trigger: TriggerName, events: KeptEvents, holders: Holders) -> EarlierEvents:
@@ -418,12 +441,12 @@ def _pack_events(trigger: TriggerName, events: KeptEvents, holders: Holders) -> 
     changes = len(events.gone) + len(events.changed)
     if not changes:
         return KeptEvents(block, holders)
-    has_many = not events.gone or (changes <= MANY and block.is_longer_than(MOST_INLINE + changes))
-    if not has_many and len(events) <= MOST_INLINE:
+    if not block.is_read and changes <= MANY and block.is_longer_than(MOST_INLINE + len(events.gone)):
+        pieces = _with_events(block, events)
+        if pieces is not None:
+            return KeptEvents(_Kept(trigger, holders, pieces=tuple(pieces)), holders)
+    if len(events) <= MOST_INLINE:
         return dict(events.items())
-    pieces = _with_events(block, events) if changes <= MANY else None
-    if pieces is not None:
-        return KeptEvents(_Kept(trigger, holders, pieces=tuple(pieces)), holders)
     # A key that was deleted and came again keeps its place.
     lines, keys = ChangedLines(block), [*block.keys]
     for ref in events.gone - events.changed.keys():
@@ -439,7 +462,8 @@ def _pack_events(trigger: TriggerName, events: KeptEvents, holders: Holders) -> 
             at = bisect(keys, place_of(ref), key=place_of)
             lines.insert(at, line, keys[at] if at < len(keys) else None)
             keys.insert(at, ref)
-    return KeptEvents(_Kept(trigger, holders, pieces=tuple(lines.pieces), lines=lines.lines), holders)
+    new = _Kept(trigger, holders, pieces=tuple(lines.pieces), lines=lines.lines, refs=keys)
+    return KeptEvents(new, holders)
 
 
 def _with_events(block: KeptBlock, events: KeptEvents) -> list[Piece] | None:
@@ -463,7 +487,10 @@ def _with_events(block: KeptBlock, events: KeptEvents) -> list[Piece] | None:
 
 
 def _length(block: Block[Any, Any]) -> int:
-    return sum([piece.end - piece.start for piece in block.pieces])
+    length = 0
+    for _, start, end in block.pieces:
+        length += end - start
+    return length
 
 
 def length_of_kept(kept: KeptEvents) -> int:
@@ -475,44 +502,62 @@ def columns_of_instances(instances: Instances) -> list[InstanceColumns]:
     """The columns of open instances that are packed."""
     if isinstance(instances, dict):
         return []
-    return [
-        InstanceColumns(
-            status=block.status,
-            numbers=Raw(block.numbers.text),
-            bytes=_length(block),
-            captured={leaf: Raw(column.text) for leaf, column in block.captured.items()},
-            noted={leaf: Raw(column.text) for leaf, column in block.noted.items()},
-            sent=block.sent,
-        )
-        for block in instances.blocks
-    ]
+    return [_columns_of(block) for block in instances.blocks]
+
+
+def _columns_of(block: InstanceBlock) -> InstanceColumns:
+    numbers, captured, noted = block.numbers, block.captured, block.noted
+    if isinstance(numbers, list):
+        return InstanceColumns(block.status, numbers, _length(block), captured, noted, block.sent)  # type: ignore[arg-type]  # all are lists
+    return RawColumns(
+        status=block.status,
+        numbers=Raw(numbers.text),
+        bytes=_length(block),
+        captured={leaf: Raw(column.text) for leaf, column in captured.items()},  # type: ignore[union-attr]  # all are long
+        noted={leaf: Raw(column.text) for leaf, column in noted.items()},  # type: ignore[union-attr]
+        sent=block.sent,
+    )
 
 
 # ---- to a state -----------------------------------------------------------------------------------
 
 
-def read_kept(trigger: TriggerName, holders: Holders, lines: Piece) -> KeptEvents:
-    """The earlier events of a trigger, which are those that ``holders`` hold."""
-    return KeptEvents(_Kept(trigger, holders, pieces=(lines,)), holders)
+def read_kept(
+    trigger: TriggerName, holders: Holders, lines: Piece, refs: set[Ref] | None = None
+) -> KeptEvents:
+    """The earlier events of a trigger, which are those that ``holders`` hold: ``refs`` if they are known."""
+    block = _Kept(trigger, holders, pieces=(lines,), refs=[] if refs is None else in_log_order(refs))
+    return KeptEvents(block, holders)
 
 
 def read_instances(columns: InstanceColumns, lines: Lines, place: str) -> InstanceBlock:
-    """Open instances of one shape.
+    """Open instances of one shape. Columns that are not long are checked.
 
     Raises:
         DecodeError: columns and lines do not agree.
     """
-    try:
-        numbers = read_column(columns.numbers)
-        captured: dict[LeafName, Column] = {leaf: read_column(raw) for leaf, raw in columns.captured.items()}
-        noted: dict[LeafName, Column] = {leaf: read_column(raw) for leaf, raw in columns.noted.items()}
-    except DecodeError as exc:
-        raise DecodeError(f"{place}: {exc}") from exc
+    numbers: Column = columns.numbers
+    captured: dict[LeafName, Column] = columns.captured  # type: ignore[assignment]  # not modified
+    noted: dict[LeafName, Column] = columns.noted  # type: ignore[assignment]
+    if type(columns) is RawColumns:  # `isinstance` takes longer
+        read = read_column if is_long(columns.numbers) else _column_decoder.decode
+        try:
+            numbers = read(columns.numbers)
+            captured = {leaf: read(raw) for leaf, raw in columns.captured.items()}
+            noted = {leaf: read(raw) for leaf, raw in columns.noted.items()}
+        except (DecodeError, *_DAMAGED) as exc:
+            raise DecodeError(f"{place}: {exc}") from exc
     block = _Instances(numbers, pieces=(lines.take_piece(columns.bytes, place),))
+    block.status, block.captured, block.noted, block.sent = columns.status, captured, noted, columns.sent
     if columns.status in RESOLVED or not block.length:
         raise DecodeError(f"{place}: must be open instances")
-    block.status, block.sent = columns.status, columns.sent
-    block.captured, block.noted = captured, noted
+    if isinstance(numbers, list):
+        # As `check_columns`, with fewer calls.
+        if numbers[0] < 0 or not all(map(lt, numbers, islice(numbers, 1, None))):
+            raise DecodeError(f"{place}: must be open instances by number, each once")
+        for column in (*captured.values(), *noted.values()):
+            if len(column) != len(numbers):
+                raise DecodeError(f"{place}: a column must have an offset for each number")
     return block
 
 
@@ -522,8 +567,9 @@ def check_columns(block: InstanceBlock, place: str) -> None:
     Raises:
         DecodeError: they break a rule.
     """
-    if block.keys[0] < 0:
-        raise DecodeError(f"{place}: an instance has a number of at least 0")
-    for column in block.columns:
-        if min(column) < -_LAST_REF or max(column) > _LAST_REF:
-            raise DecodeError(f"{place}: an event has no such offset")
+    numbers, columns = block.keys, block.columns
+    if numbers[0] < 0 or not is_ascending(numbers):
+        raise DecodeError(f"{place}: must be open instances by number, each once")
+    if not isinstance(block.numbers, list):
+        for column in columns:
+            _ = [*column]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
-from triggerstream.core.lazy import Block, Piece, split_lines, whole_piece
+from triggerstream.core.lazy import Block, Piece, split_lines, views_of, whole_piece
 
 _MOST_PIECES = 64
 """Pieces of a block's lines before they are joined: with each event, a state in memory may add one."""
@@ -45,7 +45,7 @@ class ChangedLines(Generic[K]):
         else:
             number, start, _ = found
             text, first, last = self.pieces[number]
-            parts = (Piece(text, first, start), whole_piece(line + b"\n"), Piece(text, start, last))
+            parts = ((text, first, start), whole_piece(line + b"\n"), (text, start, last))
             self.pieces[number : number + 1] = filter(_has_lines, parts)
         self.pieces = joined_if_many(self.pieces)
         self.length += 1
@@ -72,7 +72,7 @@ class ChangedLines(Generic[K]):
     def split(self) -> list[bytes]:
         """The lines, one by one."""
         if self.lines is None:
-            views = [piece.view for piece in self.pieces]
+            views = views_of(self.pieces)
             self.lines = split_lines(views, self.length) if views else []
             self.pieces = []
         return self.lines
@@ -82,15 +82,18 @@ def cut_line(pieces: list[Piece], found: tuple[int, int, int]) -> None:
     """Remove a line from ``pieces``: the number of its piece, and where it begins and ends there."""
     number, start, end = found
     text, first, last = pieces[number]
-    pieces[number : number + 1] = filter(_has_lines, (Piece(text, first, start), Piece(text, end, last)))
+    parts = [(text, first, start)] if first < start else []
+    if end < last:
+        parts.append((text, end, last))
+    pieces[number : number + 1] = parts
 
 
 def joined_if_many(pieces: list[Piece]) -> list[Piece]:
     """The same lines, joined if they are in many pieces."""
     if len(pieces) <= _MOST_PIECES:
         return pieces
-    return [whole_piece(b"".join([piece.view for piece in pieces]))]
+    return [whole_piece(b"".join(views_of(pieces)))]
 
 
 def _has_lines(piece: Piece) -> bool:
-    return piece.start < piece.end
+    return piece[1] < piece[2]

@@ -21,12 +21,13 @@ from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Remembered, place_of
 from triggerstream.core.holders import Holders, KeptEvents
 from triggerstream.core.ids import JsonObject, TriggerName
-from triggerstream.core.lazy import Buffer
+from triggerstream.core.lazy import COPIED, Buffer
 from triggerstream.core.retired import Retired
 from triggerstream.core.state import Arrival, EarlierEvents, Instance, Instances, SessionState, TaskRecord
 from triggerstream.wire import blocks, commands, latest_events, timeline_lines
 from triggerstream.wire.blocks import encode_value
 from triggerstream.wire.bounds import STATE_DEPTH
+from triggerstream.wire.int_columns import LONG
 from triggerstream.wire.json import as_object, loads
 from triggerstream.wire.plain_states import (
     build_head,
@@ -37,7 +38,7 @@ from triggerstream.wire.plain_states import (
 from triggerstream.wire.retired import encode as encode_retired
 from triggerstream.wire.shared_sent import share_sent, shared_bytes
 from triggerstream.wire.state_reader import StateReader, check_lines
-from triggerstream.wire.stored_state import STATE_VERSION, Lines, StoredRecord, StoredState
+from triggerstream.wire.stored_state import STATE_VERSION, Lines, LongState, StoredRecord, StoredState
 from triggerstream.wire.upcasts import upcast
 
 _SAME_FORM = 2
@@ -79,6 +80,10 @@ class StateHeader(Struct, frozen=True):
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(StoredState)
+_long_decoder = msgspec.json.Decoder(LongState)
+_LONG_HEAD = 2560
+"""Bytes of a head from which on a column in it may be long (``int_columns.LONG``): it is that long with 130
+open instances. In a shorter one, all columns are decoded with the rest."""
 _version_decoder = msgspec.json.Decoder(_Version)
 
 
@@ -123,7 +128,7 @@ def pack(state: SessionState) -> SessionState:
     if not isinstance(state.seen, dict) or len(state.seen) > blocks.MOST_INLINE:
         state = latest_events.pack_latest(state, positions)
     if state.kept or state.recent:
-        if max(map(_open_count, unpacked.values()), default=0) > _MANY:
+        if state.open_count >= LONG:
             state, holders = state.collected_after(unpacked)
         else:
             state = state.collected()
@@ -134,15 +139,6 @@ def pack(state: SessionState) -> SessionState:
     if positions is not state.positions:
         state = replace(state, positions=positions)
     return state
-
-
-_MANY = 100
-"""Open instances of a task from which on looking up what the changed ones held takes less time than making a
-set of all that is held."""
-
-
-def _open_count(record: TaskRecord) -> int:
-    return len(record.open)
 
 
 def _in_log_order(kept: dict[TriggerName, EarlierEvents]) -> dict[TriggerName, EarlierEvents]:
@@ -211,7 +207,8 @@ def _add_pieces(pieces: list[Buffer], values: EarlierEvents | Instances) -> None
     """Add the lines of packed earlier events, or of open instances."""
     if not isinstance(values, dict):
         for block in values.blocks:
-            pieces += block.views
+            for text, start, end in block.pieces:  # a comprehension takes longer
+                pieces.append(text[start:end] if end - start < COPIED else memoryview(text)[start:end])
 
 
 def _head(state: SessionState, *, shares: bool = False) -> StoredState:
@@ -417,7 +414,7 @@ def _decode_stored(value: bytes) -> StoredState:
         DecodeError: it is from a later release, whatever else is wrong with it; or what is wrong with it.
     """
     try:
-        stored = _decoder.decode(value)
+        stored = (_decoder if len(value) < _LONG_HEAD else _long_decoder).decode(value)
         version = stored.version
     except (msgspec.MsgspecError, ValueError, RecursionError) as exc:
         stored, version = None, _version_of(value, exc)

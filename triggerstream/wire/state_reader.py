@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from msgspec import UNSET
 
-from triggerstream.core.blocks import OpenInstances, latest_ref
+from triggerstream.core.blocks import Column, InstanceBlock, OpenInstances, latest_ref
 from triggerstream.core.by_place import CapturedByPlace, DigestsByPlace, MarkedTriggers
 from triggerstream.core.errors import DecodeError
 from triggerstream.core.held import Ref
@@ -27,10 +27,10 @@ from triggerstream.wire.timeline_lines import read_timeline
 class StateReader:
     """Converts one stored state. ``lines`` are those after its head.
 
-    Columns are checked here; a line is decoded when it is looked at.
+    Columns that are not long are checked here; the others, and lines, are decoded when they are looked at.
     """
 
-    __slots__ = ("_are_lines", "_by_place", "_captured", "_earlier", "_latest", "_lines", "_state", "_stored")
+    __slots__ = ("_by_place", "_captured", "_earlier", "_held", "_latest", "_lines", "_state", "_stored")
 
     def __init__(self, stored: StoredState, lines: Lines) -> None:
         self._stored = stored
@@ -55,8 +55,8 @@ class StateReader:
         self._by_place: list[CapturedByPlace] = []
         self._captured: set[TriggerName] = set()
         """The triggers whose latest event an instance captured."""
-        self._are_lines: frozenset[TriggerName] = frozenset(stored.kept_lines)
-        """The triggers whose earlier events are lines: all that instances and leaves hold."""
+        self._held: dict[TriggerName, set[Ref] | None] = {}
+        """Events in lines: all that instances and leaves hold. None: a long column has some of them."""
 
     def read(self) -> SessionState:
         """The state.
@@ -88,8 +88,7 @@ class StateReader:
             if record.retired and not are_valid(record.retired, below=record.next):
                 where = "must be ranges in ascending order below `next`"
                 raise DecodeError(f"/tasks/{name[:80]}/retired: {where}")
-            if record.open_lines:
-                self._read_blocks(name, record, read)
+            found = self._read_blocks(name, record, read) if record.open_lines else []
             if record.sent is not None:
                 for instance in (*record.open, *record.resolved):
                     if instance.sent is None and instance.decided_us is not None:
@@ -100,6 +99,8 @@ class StateReader:
             for instance in record.resolved:
                 self._read_instance(name, read, instance, resolved=True)
                 read.resolved[instance.number] = instance
+            if found and (record.open or record.resolved or record.retired or len(found) > 1):
+                _check_numbers(name, read, [one for one in found if isinstance(one.numbers, list)])
             if record.retired:
                 for number in _twice(read):
                     where = f"instance {number} is among the `retired`, too"
@@ -120,7 +121,7 @@ class StateReader:
         if kept:
             holders = Holders(state.tasks, state.remembered, state.seen)
             for trigger, lines in kept.items():
-                state.kept[trigger] = blocks.read_kept(trigger, holders, lines)
+                state.kept[trigger] = blocks.read_kept(trigger, holders, lines, self._held[trigger])
         if stored.position_lines is not None:
             if stored.positions:
                 raise DecodeError("/positionLines: cannot be there beside `positions`")
@@ -144,9 +145,10 @@ class StateReader:
             if name in self._earlier:
                 raise DecodeError(f"{place}: cannot be there beside `kept`")
             kept[name] = self._lines.take_piece(length, place)
+            self._held[name] = set()
         return kept
 
-    def _read_blocks(self, name: TaskName, stored: StoredRecord, record: TaskRecord) -> None:
+    def _read_blocks(self, name: TaskName, stored: StoredRecord, record: TaskRecord) -> list[InstanceBlock]:
         """Read the open instances of a task that are lines."""
         place = f"/tasks/{name[:80]}/openLines"
         found = [blocks.read_instances(columns, self._lines, place) for columns in stored.open_lines]
@@ -158,13 +160,20 @@ class StateReader:
                 self._state.due_us = 0
             for leaf, refs in block.captured.items():
                 self._keep_all(TriggerName(leaf), refs, place)
+        return found
 
-    def _keep_all(self, trigger: TriggerName, refs: Sequence[Ref], place: str) -> None:
+    def _keep_all(self, trigger: TriggerName, refs: Column, place: str) -> None:
         """Keep the events that a leaf of many instances holds."""
         latest = latest_ref(self._state.seen, trigger)
         if latest is not None and latest in refs:
             self._captured.add(trigger)
-        if trigger in self._are_lines:
+        if trigger in self._held:
+            held = self._held[trigger]
+            if held is None or not isinstance(refs, list):
+                self._held[trigger] = None
+                return
+            held.update(refs)
+            held.discard(latest)
             return
         for ref in {*refs}:
             if ref != latest and not self._keep(trigger, ref):
@@ -176,8 +185,9 @@ class StateReader:
     ) -> None:
         """Check an instance in the head, and keep what it captured of earlier events."""
         number = instance.number
-        # Whether it is in a line, too, is checked with the lines.
-        if number >= record.next or number in inline_of(record) or number in record.resolved:
+        # Whether it is in a line, too, is checked with the numbers of these.
+        inline = record.open if isinstance(record.open, dict) else record.open.changed  # a call less
+        if number >= record.next or number in inline or number in record.resolved:
             raise _error(name, instance, "is not below `next`, or stands twice")
         if (instance.status in RESOLVED) is not resolved:
             where = "resolved" if resolved else "open"
@@ -205,13 +215,16 @@ class StateReader:
         for trigger, ref in captured_refs(captured):
             if (self._latest.get(trigger) if is_dict else latest_ref(self._state.seen, trigger)) == ref:
                 self._captured.add(trigger)
-            elif trigger not in self._are_lines and not self._keep(trigger, ref):
+            elif not self._keep(trigger, ref):
                 what = f"captured `{trigger[:80]}` at offset {ref}"
                 raise _error(name, instance, f"{what}, which neither `seen` nor `kept` has")
 
     def _keep(self, trigger: TriggerName, ref: Ref) -> bool:
         """Keep an earlier event in the state; False if it is not there."""
-        if trigger in self._are_lines:
+        if trigger in self._held:
+            held = self._held[trigger]
+            if held is not None:
+                held.add(ref)
             return True
         arrival = self._earlier.get(trigger, {}).get(ref)
         if arrival is None:
@@ -228,6 +241,23 @@ def _twice(record: TaskRecord) -> Iterator[int]:
             yield number
 
 
+def _check_numbers(name: TaskName, record: TaskRecord, found: Iterable[InstanceBlock]) -> None:
+    """Check the numbers of blocks of open instances of a task, which are decoded.
+
+    Raises:
+        DecodeError: one stands twice, or is that of a retired instance.
+    """
+    numbers = {*inline_of(record), *record.resolved}
+    for block in found:
+        keys = block.keys
+        if not numbers.isdisjoint(keys):
+            raise DecodeError(f"/tasks/{name[:80]}/openLines: a number is not below `next`, or stands twice")
+        numbers.update(keys)
+        for first, last in record.retired:
+            if among := keys[bisect_left(keys, first) : bisect_right(keys, last)]:
+                raise DecodeError(f"/tasks/{name[:80]}: instance {among[0]} is among the `retired`, too")
+
+
 def check_lines(state: SessionState) -> None:
     """Check the columns of open instances, and decode all lines.
 
@@ -237,17 +267,9 @@ def check_lines(state: SessionState) -> None:
     for name, record in state.tasks.items():
         if isinstance(record.open, dict):
             continue
-        place = f"/tasks/{name[:80]}/openLines"
-        numbers = {*record.open.changed, *record.resolved}
         for block in record.open.blocks:
-            blocks.check_columns(block, place)
-            found = block.keys
-            if found[-1] >= record.next or not numbers.isdisjoint(found):
-                raise DecodeError(f"{place}: a number is not below `next`, or stands twice")
-            numbers.update(found)
-            for first, last in record.retired:
-                for number in found[bisect_left(found, first) : bisect_right(found, last)]:
-                    raise DecodeError(f"/tasks/{name[:80]}: instance {number} is among the `retired`, too")
+            blocks.check_columns(block, f"/tasks/{name[:80]}/openLines")
+        _check_numbers(name, record, record.open.blocks)
     for values in _blocks(state):
         for key in values.keys:
             values.get(key)

@@ -44,16 +44,23 @@ class PositionLines(Struct):
 class InstanceColumns(Struct, omit_defaults=True):
     """Open instances that have one shape, by number, ascending, each a line.
 
-    ``captured`` and ``noted`` have a column of refs for each leaf that holds an event. A column is a list of
-    whole numbers.
+    ``captured`` and ``noted`` have a column of refs for each leaf that holds an event.
     """
 
     status: Status
-    numbers: Raw
+    numbers: list[Count]
     bytes: Count
-    captured: dict[LeafName, Raw] = {}
-    noted: dict[LeafName, Raw] = {}
+    captured: dict[LeafName, list[Ref]] = {}
+    noted: dict[LeafName, list[Ref]] = {}
     sent: Sent | None = None
+
+
+class RawColumns(InstanceColumns, omit_defaults=True):
+    """The same, with columns that are still JSON."""
+
+    numbers: Raw  # type: ignore[assignment]  # read in its place, and written
+    captured: dict[LeafName, Raw] = {}  # type: ignore[assignment]
+    noted: dict[LeafName, Raw] = {}  # type: ignore[assignment]
 
 
 class StoredRecord(Struct, omit_defaults=True, rename={"open_lines": "openLines"}):
@@ -116,6 +123,16 @@ class StoredState(
     """In place of ``positions`` if the timeline is long."""
 
 
+class _LongRecord(StoredRecord, omit_defaults=True):
+    open_lines: list[RawColumns] = []  # type: ignore[assignment]
+
+
+class LongState(StoredState, omit_defaults=True, kw_only=True):
+    """A stored state whose columns of open instances are still JSON. It is only read."""
+
+    tasks: dict[TaskName, _LongRecord] = {}  # type: ignore[assignment]
+
+
 class Lines:
     """The lines after the head of a state, of which each block takes its part, in order."""
 
@@ -148,7 +165,7 @@ class Lines:
         self._at = end = begin + length
         if end > len(self._value) or not self._value.endswith(b"\n", begin, end):
             raise DecodeError(f"{place}: lines of {length} bytes are not there")
-        return Piece(self._value, begin, end)
+        return self._value, begin, end
 
     def end(self) -> None:
         """Check that no line is left.
