@@ -43,9 +43,13 @@ def add_captured(
     """
     for instance in instances.values():
         captured = instance.captured
-        if by_place is not None and isinstance(captured, CapturedByPlace):
-            by_place.append(captured)
-        for name, ref in _captured_refs(instance, seen):
+        if isinstance(captured, dict) or not isinstance(captured, CapturedByPlace):
+            held = captured_refs(captured)  # as `_captured_refs`, with a call less
+        else:
+            held = captured.beside_latest(seen)
+            if by_place is not None:
+                by_place.append(captured)
+        for name, ref in held:
             known = found.get(name)
             if known is None:
                 found[name] = {ref}
