@@ -255,7 +255,7 @@ def joined(head: Head, lines: list[bytes]) -> bytes:
 def test_an_event_decodes_no_column_of_open_instances(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     plain, lazily = (Story({"t": {"after": [], "andEvery": "a", "run": "r"}}) for _ in range(2))
     for story in (plain, lazily):
-        for _ in range(150):
+        for _ in range(400):
             story.fire("a")
         for n in range(12):
             story.finished(f"t#{5 * n}")
@@ -339,7 +339,7 @@ def test_a_retired_number_that_is_in_a_line_is_refused(count: int) -> None:
 
 
 def test_columns_are_decoded_with_the_head_unless_they_are_long() -> None:
-    for count, kind in ((40, list), (127, list), (400, IntColumn)):
+    for count, kind in ((40, list), (255, list), (400, IntColumn)):
         fields, lines = stored_with_open(count)
         read = state.decode_lazily(joined(fields, lines)).tasks[TaskName("t")].open
         assert isinstance(read, OpenInstances)
@@ -350,7 +350,7 @@ def test_columns_are_decoded_with_the_head_unless_they_are_long() -> None:
 
 def test_the_columns_of_a_session_in_memory_are_json_once_they_are_long() -> None:
     story = Story({"t": {"after": [], "andEvery": "a", "run": "r"}})
-    for count in range(1, 200):
+    for count in range(1, int_columns.LONG + 20):
         story.fire("a")
         assert story.state is not None
         story.state = state.pack(story.state)

@@ -81,9 +81,9 @@ class StateHeader(Struct, frozen=True):
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(StoredState)
 _long_decoder = msgspec.json.Decoder(LongState)
-_LONG_HEAD = 2560
-"""Bytes of a head from which on a column in it may be long (``int_columns.LONG``): it is that long with 130
-open instances. In a shorter one, all columns are decoded with the rest."""
+_LONG_HEAD = 4096
+"""Bytes of a head from which on a column in it may be long (``int_columns.LONG``): it is that long with 200
+open instances and more. In a shorter one, all columns are decoded with the rest."""
 _version_decoder = msgspec.json.Decoder(_Version)
 
 
