@@ -254,8 +254,10 @@ async def test_a_real_worker_runs_the_others_at_once_and_those_that_waited_once_
         for one in sent:
             if one.queue is None:
                 await farm.outcome(one)
+        # On a busy machine, the worker may have run the others before the broker's refusal has arrived.
+        await eventually(lambda: [one.waiting for one in handover.refused_destinations()] == [6], within_s=90)
         (refused,) = handover.refused_destinations()
-        assert (refused.destination, refused.waiting) == (f"queue {bad}", 6)
+        assert refused.destination == f"queue {bad}"
         assert not handover.away
         assert progress.position == 0
         broker.delete(bad)

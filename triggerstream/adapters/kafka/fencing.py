@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -57,7 +57,7 @@ class KafkaFencing:
             self._connection.client() as client,
         ):
             return await _gather(
-                transactional_ids.initialise(client, id_, transaction_s=transaction_s) for id_ in ids
+                lambda id_: transactional_ids.initialise(client, id_, transaction_s=transaction_s), ids
             )
 
     async def renew(self, own: InitialisedId, *, transaction_s: float) -> InitialisedId | None:
@@ -90,7 +90,7 @@ class KafkaFencing:
 
     async def fence(self, ids: Collection[OwnerId]) -> None:
         async with self._fencing() as client:
-            await _gather(transactional_ids.fence(client, id_) for id_ in ids)
+            await _gather(lambda id_: transactional_ids.fence(client, id_), ids)
 
     async def readable(self, partitions: Collection[int], *, within_s: float) -> Collection[int]:
         places = [place for number in partitions for place in own_places(self._topics, number)]
@@ -144,7 +144,7 @@ class KafkaFencing:
         async with self._fencing() as client:  # not `fence`: an old release may initialise its id again
             time_s = transactional_ids.FENCED_S
             await _gather(
-                transactional_ids.initialise(client, id_, transaction_s=time_s) for id_ in ids.values()
+                lambda id_: transactional_ids.initialise(client, id_, transaction_s=time_s), ids.values()
             )
         return ids
 
@@ -184,12 +184,15 @@ def own_places(topics: Topics, partition: int) -> list[TopicPartition]:
     ]
 
 
-async def _gather(requests: Iterable[Awaitable[_T]]) -> list[_T]:
-    """The answers to ``requests``, at most ``_PARALLEL`` of which are under way at once."""
+async def _gather(ask: Callable[[OwnerId], Awaitable[_T]], ids: Iterable[OwnerId]) -> list[_T]:
+    """The answers for ``ids``, at most ``_PARALLEL`` of which are asked for at once.
+
+    One that is cancelled before its turn is not asked for.
+    """
     limit = asyncio.Semaphore(_PARALLEL)
 
-    async def one(request: Awaitable[_T]) -> _T:
+    async def one(id_: OwnerId) -> _T:
         async with limit:
-            return await request
+            return await ask(id_)
 
-    return await asyncio.gather(*map(one, requests))
+    return await asyncio.gather(*map(one, ids))
