@@ -1,4 +1,4 @@
-"""Which instances and leaves of a state hold which earlier events of triggers.
+"""Index of the earlier events of triggers that instances and leaves of a state hold.
 
 An event is kept as long as something holds it. A stored state does not repeat what it keeps: its earlier
 events are those that its instances and leaves hold. With hundreds of open instances, an event changes one of
@@ -120,14 +120,12 @@ class Holders:
 
     @property
     def columns(self) -> dict[TriggerName, list[Column]]:
-        """What the leaves of each trigger hold, block by block."""
+        """The columns of the events that instances in blocks hold, by trigger."""
         if self._columns is None:
             self._columns = {}
-            for record in self._tasks.values():
-                if not isinstance(record.open, dict):
-                    for block in record.open.blocks:
-                        for leaf, column in block.captured.items():
-                            self._columns.setdefault(TriggerName(leaf), []).append(column)
+            for block in self.blocks():
+                for leaf, column in block.captured.items():
+                    self._columns.setdefault(TriggerName(leaf), []).append(column)
         return self._columns
 
     def is_captured(self, name: TriggerName, ref: Ref) -> bool:

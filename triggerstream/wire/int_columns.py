@@ -125,7 +125,7 @@ class IntColumn(LongColumn):
         return IntColumn(text=before + after, length=length - 1)
 
     def _start(self, value: int) -> int:
-        """Where a value begins in the text; -1 if it is not there."""
+        """The index in the text at which a value begins; -1 if it is not there."""
         text = self._text or self.text
         end = b",%d]" % value  # mostly it is the latest
         if text.endswith(end):
@@ -136,7 +136,7 @@ class IntColumn(LongColumn):
         return 1 if text.startswith((b"[%d," % value, b"[%d]" % value)) else -1
 
     def _span(self, at: int) -> tuple[int, int] | None:
-        """Where the value at a place begins and ends in the text; None if decoding it takes less time."""
+        """Begin and end in the text of the value at a place; None if decoding it takes less time."""
         # An outcome asks three times for that of its instance.
         if self._spanned[0] != at:
             self._searched += 1

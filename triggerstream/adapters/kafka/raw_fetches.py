@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,27 +76,17 @@ async def next_readable(
 ) -> int:
     """The first offset after a damaged batch at ``offset`` whose batch has a readable header.
 
-    ``end`` if there is none before it. ``last``: the last offset of the damaged batch, if its header has one.
-    Without it, the broker is asked, which finds a batch by its index, which has an entry for every
-    4 KiB or so, and from there on by the lengths in the headers. The steps of the search double, then halve:
-    readable batches between two damaged headers that are close together may be missed.
+    If there is none before ``end``, it is ``end``. ``last`` is the last offset of the damaged batch, or None
+    if its header does not tell. Then the broker is asked. It finds a batch by its index, which has an entry
+    for every 4 KiB or so, and from there on by the lengths in the headers. Readable batches between two
+    damaged headers that are close together may be missed.
 
     Raises:
         KafkaError: no answer, or an error.
     """
     if last is not None and last < end:
         return last + 1
-    last, step = offset, 1
-    while offset + step < end and not await _has_header(client, place, offset + step, end):
-        last, step = offset + step, step * 2
-    found = min(offset + step, end)
-    while found - last > 1:
-        middle = (last + found) // 2
-        if await _has_header(client, place, middle, end):
-            found = middle
-        else:
-            last = middle
-    return found
+    return offset + await _nearest(lambda far: _has_header(client, place, offset + far, end), end - offset)
 
 
 async def first_unreadable(client: AIOKafkaClient, place: TopicPartition, offset: int, begin: int) -> int:
@@ -105,16 +95,25 @@ async def first_unreadable(client: AIOKafkaClient, place: TopicPartition, offset
     Raises:
         KafkaError: no answer, or an error.
     """
-    found, step = offset, 1
-    while offset - step >= begin and not await _has_header(client, place, offset - step, offset):
-        found, step = offset - step, step * 2
-    last = max(offset - step, begin - 1)
+    limit = offset - begin + 1
+    return offset - await _nearest(lambda far: _has_header(client, place, offset - far, offset), limit) + 1
+
+
+async def _nearest(is_readable: Callable[[int], Awaitable[bool]], limit: int) -> int:
+    """The least distance, at least 1, at which a header is readable; ``limit`` if there is none before it.
+
+    The steps of the search double, then halve: it may miss readable headers that are near to damaged ones.
+    """
+    last, found = 0, 1
+    while found < limit and not await is_readable(found):
+        last, found = found, found * 2
+    found = min(found, limit)
     while found - last > 1:
         middle = (last + found) // 2
-        if await _has_header(client, place, middle, offset):
-            last = middle
-        else:
+        if await is_readable(middle):
             found = middle
+        else:
+            last = middle
     return found
 
 

@@ -265,9 +265,9 @@ async def _fetch(
         unreadable = TopicPartition(exc.batch.topic, exc.batch.partition)
         if exc.batch.offset >= ranges[unreadable][1]:
             return {}, {place: await reader.position(place) for place in places}
-        further = None if after_lost is None else await after_lost(exc.batch.offset)
         if after_lost is None:
             raise
+        further = await after_lost(exc.batch.offset)
         if further is None:
             batch = exc.batch
             raise UnreadableError(batch, exc.others, repair=advice.skip_lost_events(batch.lost)) from exc

@@ -9,16 +9,15 @@ from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException
 from aiokafka.structs import OffsetAndMetadata
 
-from triggerstream.adapters.kafka import fetches
 from triggerstream.adapters.kafka.changelogs import ChangelogReader
 from triggerstream.adapters.kafka.connection import Connection, translate_errors
 from triggerstream.adapters.kafka.ends import PartitionEnds
-from triggerstream.adapters.kafka.fetches import Unreadable, unreadable_by_broker
+from triggerstream.adapters.kafka.fetches import Unreadable, UnreadableError, unreadable_by_broker
 from triggerstream.adapters.kafka.group import group_commits
 from triggerstream.adapters.kafka.records import STUCK_READ_S
 from triggerstream.adapters.kafka.request_batcher import RequestBatcher
 from triggerstream.adapters.kafka.topics import Topics, worker_group
-from triggerstream.adapters.kafka.transaction_ends import is_aborted_across
+from triggerstream.adapters.kafka.transaction_ends import is_aborted_across, repeated
 from triggerstream.core.ids import AppId
 
 _COMPARE_S = 60.0
@@ -64,16 +63,17 @@ class SharedReads:
         ):
 
             async def ask(place: TopicPartition, offset: int) -> bool | Unreadable | None:
-                tries = 1
-                while True:
+                async def search() -> tuple[bool | None, Unreadable | None]:
                     try:
                         async with limit:
-                            return await is_aborted_across(client, place, offset)
+                            return await is_aborted_across(client, place, offset), None
                     except CorruptRecordException:
-                        if tries == fetches.TRIES:
-                            return unreadable_by_broker(place, offset, tries=tries)
-                    tries += 1
-                    await asyncio.sleep(fetches.RETRY_S)
+                        return None, unreadable_by_broker(place, offset, tries=1)
+
+                try:
+                    return await repeated(search)
+                except UnreadableError as exc:
+                    return exc.batch
 
             answers = await asyncio.gather(*(ask(place, offset) for place, offset in questions))
         return dict(zip(questions, answers, strict=True))

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
 from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
@@ -78,7 +77,7 @@ async def first_event(
                         return event, None
         return None, damaged
 
-    return await _tried(search)
+    return await repeated(search)
 
 
 async def last_ended(
@@ -96,7 +95,7 @@ async def last_ended(
     width = _WINDOW
     while begin < end:
         search = partial(_last_event, client, place, max(begin, end - width), end, event_of)
-        event, committed = await _tried(search)
+        event, committed = await repeated(search)
         if event is not None:
             return None if committed is None else EndedTransaction(event=event, committed=committed)
         if end - width <= begin or width > _WIDEST:
@@ -137,21 +136,24 @@ async def _last_event(
     return (event, committed), unread
 
 
-async def _tried(search: Callable[[], Awaitable[tuple[T, Unreadable | None]]]) -> T:
-    """The result of a search that no batch is in the way of.
+async def repeated(search: Callable[[], Awaitable[tuple[T, Unreadable | None]]]) -> T:
+    """The result of a search, which is repeated while an unreadable batch prevents it.
+
+    ``search`` returns its result and this batch; None: no batch prevented it.
 
     Raises:
         KafkaError: as ``search``.
-        UnreadableError: one still is, after repeated attempts.
+        UnreadableError: a batch still prevents it after all attempts.
     """
-    for tries in count(1):
+    tries = 1
+    while True:
         found, damaged = await search()
         if damaged is None:
             return found
         if tries == fetches.TRIES:
             raise UnreadableError(replace(damaged, tries=tries))
+        tries += 1
         await asyncio.sleep(fetches.RETRY_S)
-    raise AssertionError  # it counts without an end
 
 
 async def _batches(

@@ -337,7 +337,7 @@ def _is_configuration(record: Record) -> bool:
 
 
 def _configuration(hashes: set[str | None], missing: str) -> DoctorCheck:
-    """The check of the configuration in force. ``missing`` is its text if there is none."""
+    """Check the configuration in force. ``missing``: the text of the result if no configuration is."""
     if len(hashes) > 1:
         says = "partitions have different ones: a worker has not come to the newest, see `events`"
         return DoctorCheck(what="configuration", well=False, says=says)

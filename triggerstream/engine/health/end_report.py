@@ -1,4 +1,4 @@
-"""How a process reports that it is about to end with a failure."""
+"""The report of a process that is about to end with a failure."""
 
 from __future__ import annotations
 
