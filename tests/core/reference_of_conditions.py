@@ -657,7 +657,7 @@ class Reference:
             if side == "after":
                 held = {n: brought(tree, n, held) for n in leaves(tree) if is_met(tree, n, held)}
         elif side == "after" or file[one.task].get("unlessFrom") != "instance":
-            # What a file makes is judged at the next event only, and forgets nothing before that (R9.12).
+            # An instance that a file makes is judged at the next event, and forgets nothing before (R9.12).
             made_by_file = isinstance(session.happened[one.born], Met)
             names = list(leaves(tree))
             self.offer_remembered(

@@ -50,7 +50,7 @@ def test_a_decision_comes_back_from_bytes(decision: Decision) -> None:
 @pytest.mark.laws
 @given(decisions())
 def test_an_encoded_decision_has_the_bytes_of_its_fields(decision: Decision) -> None:
-    """Of a command, msgspec encodes the causes, and orjson the rest."""
+    """Msgspec encodes the causes of a command, orjson its other fields."""
     assert commands.encode(decision) == dumps(commands.fields_of(decision))
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from triggerstream.adapters.kafka import fencing
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.fetches import fetched
+from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics, create
 from triggerstream.core.ids import AppId
 from triggerstream.wire.claims import OwnerId
@@ -25,6 +27,14 @@ def owner_id() -> OwnerId:
 @pytest.fixture
 def connection(kafka: str) -> Connection:
     return Connection(bootstrap=kafka)
+
+
+@pytest.fixture
+async def producer(connection: Connection) -> AsyncIterator[AIOKafkaProducer]:
+    made = connection.producer()
+    await connection.start(made)
+    yield made
+    await stop(made)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -16,21 +15,12 @@ from triggerstream.adapters.kafka import batches, changelogs, fetches
 from triggerstream.adapters.kafka.changelogs import ChangelogReader
 from triggerstream.adapters.kafka.connection import Connection
 from triggerstream.adapters.kafka.sending import Entry, send_all
-from triggerstream.adapters.kafka.stopping import stop
 from triggerstream.adapters.kafka.topics import Topics
 from triggerstream.core.errors import LogError
 
 pytestmark = pytest.mark.kafka
 
 ENTRIES = 500
-
-
-@pytest.fixture
-async def producer(connection: Connection) -> AsyncIterator[AIOKafkaProducer]:
-    made = connection.producer()
-    await connection.start(made)
-    yield made
-    await stop(made)
 
 
 @pytest.fixture

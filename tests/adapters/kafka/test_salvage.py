@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -36,16 +36,8 @@ IDENTITY = Identity(cluster="c", topic="t", partitions=4)
 
 
 @pytest.fixture
-async def producer(connection: Connection) -> AsyncIterator[AIOKafkaProducer]:
-    made = connection.producer()
-    await connection.start(made)
-    yield made
-    await stop(made)
-
-
-@pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> Counter[bytes]:
-    """How often each spoilt batch was tried, by its word; ``later-N`` has a right checksum from N on."""
+    """Attempts to read each spoilt batch, by its word. That of ``later-N`` is undamaged from attempt N on."""
     tried = Counter[bytes]()
     monkeypatch.setattr(fetches, "RETRY_S", RETRY_S)
     whole = batches._Batch.__getattr__  # noqa: SLF001 - what a disk would do to a server of one's own
@@ -77,7 +69,7 @@ async def append(producer: AIOKafkaProducer, topics: Topics, *entries: tuple[byt
 
 
 async def read(ledger: KafkaLedger) -> tuple[dict[bytes, bytes | None], list[UnreadableEntriesError]]:
-    """What can be read of the changelog, and what cannot."""
+    """The readable and the unreadable parts of the changelog, as `salvaged_entries` returns them."""
     parts = await ledger.salvage(0, (await ledger.extent()).end)
     entries: dict[bytes, bytes | None] = {}
     for part in parts:

@@ -27,7 +27,13 @@ from triggerstream.engine.processor import Processor
 from triggerstream.wire import tasksfile
 from triggerstream.wire.claims import OwnerId
 from triggerstream.wire.json import dumps
-from triggerstream.wire.marks import CHECKPOINT_KEY, RESERVED, Identity
+from triggerstream.wire.marks import (
+    CHECKPOINT_KEY,
+    RESERVED,
+    Identity,
+    decode_checkpoint,
+    encode_checkpoint,
+)
 from triggerstream.wire.records import NewRecord
 
 APP = AppId("test")
@@ -272,6 +278,16 @@ class Bench:
 
     def fire(self, session: str, *names: str) -> None:
         self.durable.add(*(NewRecord(key=session.encode(), value=dumps({"type": n})) for n in names))
+
+    def rebuilt_mark(self) -> bytes:
+        """The mark of a rebuild that begins at the end of the changelog."""
+        mark = decode_checkpoint(self.store.entries[CHECKPOINT_KEY])
+        return encode_checkpoint(replace(mark, rebuilt=len(self.durable.changelog)))
+
+    def rebuild_changelog(self) -> None:
+        """Write the entries of the store again, as a rebuild does."""
+        entries = {**self.store.entries, CHECKPOINT_KEY: self.rebuilt_mark()}
+        self.durable.changelog += entries.items()
 
     async def live(self) -> Partition:
         """A partition that was opened, has folded the log, and is closed before it appends anything."""

@@ -379,14 +379,6 @@ async def test_a_store_of_before_a_rebuild_is_read_anew(bench: Bench, behind: in
     await third.close()
 
 
-def rebuild_changelog(bench: Bench) -> None:
-    """Write again what a store has, as a rebuild does."""
-    mark = decode_checkpoint(bench.store.entries[CHECKPOINT_KEY])
-    rebuilt = replace(mark, rebuilt=len(bench.durable.changelog))
-    entries = {**bench.store.entries, CHECKPOINT_KEY: encode_checkpoint(rebuilt)}
-    bench.durable.changelog += entries.items()
-
-
 @pytest.mark.parametrize("lasting", [True, False], ids=["for ever", "perhaps on this replica alone"])
 async def test_entries_that_cannot_be_read_refuse_a_take_over_that_needs_them(
     bench: Bench, *, lasting: bool
@@ -418,7 +410,7 @@ async def test_entries_that_cannot_be_read_are_passed_over_once_they_are_rebuilt
     await bench.live()
     states = dict(bench.store.entries)
     bench.durable.unreadable = range(1, 2)
-    rebuild_changelog(bench)
+    bench.rebuild_changelog()
     store = BenchStore()
     if kept:
         store.write({b"ghost": b"{}"}, position=kept)
@@ -440,7 +432,7 @@ async def test_a_batch_that_hides_whether_there_was_a_rebuild_is_named_instead_o
     bench.fire("s", "a")
     await bench.live()
     bench.durable.unreadable, bench.durable.lasting = range(1, 2), not lasting
-    rebuild_changelog(bench)
+    bench.rebuild_changelog()
     bench.durable.newest_unreadable = UnreadableEntriesError(
         "the batch at 9 cannot be read", offset=9, last=9, lasting=lasting
     )
@@ -454,7 +446,7 @@ async def test_entries_of_after_a_rebuild_that_cannot_be_read_refuse_a_take_over
     bench.fire("s", "a")
     await bench.live()
     begun = len(bench.durable.changelog)
-    rebuild_changelog(bench)
+    bench.rebuild_changelog()
     bench.fire("s", "b")
     await bench.live()
     for lost in (begun, begun + 1):

@@ -232,12 +232,6 @@ def logged_partitions(caplog: pytest.LogCaptureFixture) -> list[int]:
     return [vars(line)["partition"] for line in caplog.records if "read again" in line.message]
 
 
-def rebuilt_mark(bench: Bench) -> bytes:
-    """The mark of a rebuild that begins at the end of the changelog."""
-    mark = decode_checkpoint(bench.store.entries[CHECKPOINT_KEY])
-    return encode_checkpoint(replace(mark, rebuilt=len(bench.durable.changelog)))
-
-
 async def test_a_store_of_another_changelog_is_logged_with_its_partition(
     takes: TakeOvers, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -251,8 +245,7 @@ async def test_each_reading_of_a_store_is_logged_with_its_partition(
 ) -> None:
     """The store is of before a rebuild; then entries of before the rebuild cannot be read."""
     durable = takes.bench.durable
-    entries = {**takes.bench.store.entries, CHECKPOINT_KEY: rebuilt_mark(takes.bench)}
-    durable.changelog += entries.items()
+    takes.bench.rebuild_changelog()
     durable.unreadable = range(1, 2)
     await takes.take_over(takes.bench.store)
     assert logged_partitions(caplog) == [PARTITION, PARTITION]
@@ -262,7 +255,7 @@ async def test_a_second_recovery_is_logged_with_its_partition(
     takes: TakeOvers, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The changelog is rebuilt before the owner of an older release is fenced."""
-    durable, rebuilt = takes.bench.durable, rebuilt_mark(takes.bench)
+    durable, rebuilt = takes.bench.durable, takes.bench.rebuilt_mark()
     mark = of_older_release(takes.bench.store.entries[CHECKPOINT_KEY])
     durable.changelog.append((CHECKPOINT_KEY, mark))
 
@@ -279,7 +272,7 @@ async def test_a_store_that_is_read_again_and_needs_unreadable_entries_names_the
     takes: TakeOvers,
 ) -> None:
     durable = takes.bench.durable
-    durable.changelog.append((CHECKPOINT_KEY, rebuilt_mark(takes.bench)))
+    durable.changelog.append((CHECKPOINT_KEY, takes.bench.rebuilt_mark()))
     durable.unreadable = range(1, 2)
     durable.newest_unreadable = UnreadableEntriesError(
         "the batch at 9 cannot be read", offset=9, last=9, lasting=True
